@@ -1,1 +1,30 @@
-//! Plimsoll: crypto.
+#![doc = include_str!("../README.md")]
+
+pub mod canonical;
+mod client_order_id;
+mod installation_key;
+mod key_ring;
+mod mac_chain;
+mod master_key;
+pub mod passwords;
+mod pepper;
+mod random;
+pub mod sealing;
+mod secret_key;
+pub mod tokens;
+
+pub use client_order_id::{ClientOrderIdKey, OrderOrigin};
+pub use installation_key::{InstallationKey, KeyPurpose, WrongPurpose};
+pub use key_ring::{KeyId, KeyRing, KeyRingError, ParseKeyIdError};
+pub use mac_chain::{BrokenLink, MacChain};
+pub use master_key::{
+    DEFAULT_STRETCHING_ITERATIONS, EXAMPLE_KEY, KeyForm, MIN_PASS_PHRASE_CHARS, MasterKey, MasterKeyError,
+    Stretching, StretchingError,
+};
+pub use pepper::Pepper;
+pub use random::OsRandom;
+pub use sealing::{Aad, OpenError, open, seal};
+pub use secret_key::SecretKey;
+
+/// The trait of every source of secrets in this crate, so that a caller need not name `rand` itself.
+pub use rand::CryptoRng;
