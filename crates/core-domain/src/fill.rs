@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn gaps_are_what_is_missing_up_to_the_total() {
-        let book = FillBook::new([(Decimal::from(2), Decimal::from(4)), (Decimal::from(1), Decimal::from(8))]);
+        let book =
+            FillBook::new([(Decimal::from(2), Decimal::from(4)), (Decimal::from(1), Decimal::from(8))]);
         let gap = |a: i64, b: i64| (Decimal::from(a), Decimal::from(b));
         assert_eq!(book.gaps(Decimal::from(10)), vec![gap(0, 2), gap(4, 7), gap(8, 10)]);
         assert_eq!(book.gaps(Decimal::from(5)), vec![gap(0, 2), gap(4, 5)]);

@@ -67,7 +67,9 @@ uuid_id!(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a symbol: wrong length or characters.
-    #[error("not a symbol: 1 to 20 characters of A-Z, 0-9, dot, slash and hyphen, beginning with a letter or digit")]
+    #[error(
+        "not a symbol: 1 to 20 characters of A-Z, 0-9, dot, slash and hyphen, beginning with a letter or digit"
+    )]
     Symbol,
     /// Not a client order id.
     #[error("not a client order id: 1 to 128 visible ASCII characters")]

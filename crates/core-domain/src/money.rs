@@ -285,7 +285,9 @@ mod tests {
         for good in ["0", "1", "101.25", "-3.5", "0.000000001", "999999999999999"] {
             assert_eq!(parse_decimal(good).unwrap(), dec(good), "{good}");
         }
-        for bad in ["", "-", ".", "1.", ".5", "1e5", "NaN", "inf", "1,000", "+1", " 1", "1 ", "0x1", "1.2.3", "１"] {
+        for bad in
+            ["", "-", ".", "1.", ".5", "1e5", "NaN", "inf", "1,000", "+1", " 1", "1 ", "0x1", "1.2.3", "１"]
+        {
             assert_eq!(parse_decimal(bad), Err(MoneyError::NotANumber), "{bad:?}");
         }
         assert_eq!(parse_decimal("0.12345678901234567890123456789"), Err(MoneyError::TooLarge));

@@ -99,14 +99,17 @@ mod tests {
         let mut position = Position::default();
         let realized = fills
             .iter()
-            .map(|(side, qty, price)| position.apply(*side, qty.parse().unwrap(), price.parse().unwrap()).unwrap())
+            .map(|(side, qty, price)| {
+                position.apply(*side, qty.parse().unwrap(), price.parse().unwrap()).unwrap()
+            })
             .collect();
         (position, realized)
     }
 
     #[test]
     fn average_cost_and_partial_close() {
-        let (position, realized) = book(&[(Side::Buy, "10", "100"), (Side::Buy, "10", "110"), (Side::Sell, "5", "120")]);
+        let (position, realized) =
+            book(&[(Side::Buy, "10", "100"), (Side::Buy, "10", "110"), (Side::Sell, "5", "120")]);
         assert_eq!(position.qty, dec("15"));
         assert_eq!(position.avg_entry_price(), Some(dec("105")));
         assert_eq!(realized[2], dec("75"));
@@ -128,7 +131,8 @@ mod tests {
 
     #[test]
     fn flat_has_no_cost_left() {
-        let (position, _) = book(&[(Side::Buy, "3", "0.3333"), (Side::Sell, "1", "1"), (Side::Sell, "2", "1")]);
+        let (position, _) =
+            book(&[(Side::Buy, "3", "0.3333"), (Side::Sell, "1", "1"), (Side::Sell, "2", "1")]);
         assert_eq!((position.qty, position.cost_basis), (Decimal::ZERO, Decimal::ZERO));
         assert_eq!(position.avg_entry_price(), None);
         assert_eq!(position.realized_pl, dec("2.0001"));
@@ -136,9 +140,11 @@ mod tests {
 
     #[test]
     fn overflow_changes_nothing() {
-        let mut position = Position { qty: Decimal::ONE, cost_basis: Decimal::MAX, realized_pl: Decimal::ZERO };
+        let mut position =
+            Position { qty: Decimal::ONE, cost_basis: Decimal::MAX, realized_pl: Decimal::ZERO };
         let before = position;
-        let result = position.apply(Side::Buy, "999999999999999".parse().unwrap(), "999999999999999".parse().unwrap());
+        let result =
+            position.apply(Side::Buy, "999999999999999".parse().unwrap(), "999999999999999".parse().unwrap());
         assert_eq!(result, Err(PositionOverflow));
         assert_eq!(position, before);
     }

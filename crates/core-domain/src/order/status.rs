@@ -50,8 +50,8 @@ pub enum OrderStatus {
 }
 
 use OrderStatus::{
-    Accepted, Canceled, Conflict, DoneForDay, Expired, Filled, Held, New, NotSent, PartiallyFilled, PendingCancel,
-    PendingReplace, PendingSubmit, Rejected, Replaced, Submitting, Suspended, Unknown,
+    Accepted, Canceled, Conflict, DoneForDay, Expired, Filled, Held, New, NotSent, PartiallyFilled,
+    PendingCancel, PendingReplace, PendingSubmit, Rejected, Replaced, Submitting, Suspended, Unknown,
 };
 
 /// From each state, the states that may follow. Staying is always allowed and not listed.
@@ -63,61 +63,191 @@ pub const TRANSITIONS: &[(OrderStatus, &[OrderStatus])] = &[
     (
         Submitting,
         &[
-            PendingSubmit, Unknown, Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace,
-            Replaced, Rejected, Expired, DoneForDay, Suspended, NotSent, Held, Conflict,
+            PendingSubmit,
+            Unknown,
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            NotSent,
+            Held,
+            Conflict,
         ],
     ),
     (
         Unknown,
         &[
-            Submitting, Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace, Replaced,
-            Rejected, Expired, DoneForDay, Suspended, NotSent, Held, Conflict,
+            Submitting,
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            NotSent,
+            Held,
+            Conflict,
         ],
     ),
     (
         Accepted,
         &[
-            New, PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace, Replaced, Rejected, Expired,
-            DoneForDay, Suspended, Held,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            Held,
         ],
     ),
     (
         New,
         &[
-            PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace, Replaced, Rejected, Expired, DoneForDay,
-            Suspended, Held,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            Held,
         ],
     ),
     (
         PartiallyFilled,
-        &[Filled, PendingCancel, Canceled, PendingReplace, Replaced, Rejected, Expired, DoneForDay, Suspended],
+        &[
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+        ],
     ),
     (
         PendingCancel,
-        &[Accepted, New, PartiallyFilled, Filled, Canceled, Replaced, Rejected, Expired, DoneForDay, Suspended, Held],
+        &[
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            Canceled,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            Held,
+        ],
     ),
     (
         PendingReplace,
         &[
-            Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, Replaced, Rejected, Expired, DoneForDay,
-            Suspended, Held,
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            Held,
         ],
     ),
     (
         DoneForDay,
-        &[Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace, Replaced, Rejected, Expired, Suspended],
+        &[
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            Suspended,
+        ],
     ),
     (
         Suspended,
-        &[Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace, Replaced, Rejected, Expired, DoneForDay],
+        &[
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+        ],
     ),
     (
         Held,
-        &[Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, PendingReplace, Replaced, Rejected, Expired, DoneForDay, Suspended],
+        &[
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            PendingReplace,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+        ],
     ),
     (
         NotSent,
-        &[Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled, Replaced, Rejected, Expired, DoneForDay, Suspended, Held],
+        &[
+            Accepted,
+            New,
+            PartiallyFilled,
+            Filled,
+            PendingCancel,
+            Canceled,
+            Replaced,
+            Rejected,
+            Expired,
+            DoneForDay,
+            Suspended,
+            Held,
+        ],
     ),
     (Filled, &[]),
     (Canceled, &[]),
@@ -140,8 +270,24 @@ pub struct IllegalMove {
 impl OrderStatus {
     /// Every state.
     pub const ALL: [OrderStatus; 18] = [
-        PendingSubmit, Submitting, Unknown, Accepted, New, PartiallyFilled, Filled, PendingCancel, Canceled,
-        PendingReplace, Replaced, Rejected, Expired, DoneForDay, Suspended, NotSent, Held, Conflict,
+        PendingSubmit,
+        Submitting,
+        Unknown,
+        Accepted,
+        New,
+        PartiallyFilled,
+        Filled,
+        PendingCancel,
+        Canceled,
+        PendingReplace,
+        Replaced,
+        Rejected,
+        Expired,
+        DoneForDay,
+        Suspended,
+        NotSent,
+        Held,
+        Conflict,
     ];
 
     /// The states that may follow this one.
@@ -153,7 +299,11 @@ impl OrderStatus {
     /// # Errors
     /// The table has no such move. Staying is no move and allowed.
     pub fn check_move(self, to: OrderStatus) -> Result<(), IllegalMove> {
-        if self == to || self.successors().contains(&to) { Ok(()) } else { Err(IllegalMove { from: self, to }) }
+        if self == to || self.successors().contains(&to) {
+            Ok(())
+        } else {
+            Err(IllegalMove { from: self, to })
+        }
     }
 
     /// Nothing will happen to it any more (busts and corrections of the broker aside).
@@ -171,7 +321,10 @@ impl OrderStatus {
     /// The broker has confirmed that it holds it.
     #[must_use]
     pub const fn is_live_at_broker(self) -> bool {
-        matches!(self, Accepted | New | PartiallyFilled | PendingCancel | PendingReplace | DoneForDay | Suspended | Held)
+        matches!(
+            self,
+            Accepted | New | PartiallyFilled | PendingCancel | PendingReplace | DoneForDay | Suspended | Held
+        )
     }
 
     /// Among reports of one instant the later stage wins.
