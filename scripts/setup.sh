@@ -112,10 +112,13 @@ apt_install() {
         as_root rm -f "$ours"
         as_root rmdir "$conf_dir/createcluster.d" 2>/dev/null || true
     fi
-    # The package enables a unit that would start clusters at boot; there was none before, so there is none now.
-    if [ "$service_before" = no ] && [ -d "${SETUP_ROOT:-}/run/systemd/system" ] &&
-        [ -e "${SETUP_ROOT:-}/etc/init.d/postgresql" ]; then
-        as_root systemctl disable --now postgresql.service >/dev/null 2>&1 || true
+    # The package also enables a service that would start clusters at boot; there was none before, so there is none now.
+    if [ "$service_before" = no ] && [ -e "${SETUP_ROOT:-}/etc/init.d/postgresql" ]; then
+        say "switching the new postgresql service off (to have it: update-rc.d postgresql enable)"
+        if [ -d "${SETUP_ROOT:-}/run/systemd/system" ]; then
+            as_root systemctl stop postgresql.service >&2 || true
+        fi
+        as_root update-rc.d postgresql disable >&2 || true
     fi
     return "$installed"
 }

@@ -1,5 +1,7 @@
 //! Integration tests of the server package, and of what the repository promises as a whole.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails, fails the test that called it")]
+
 mod docs;
 mod layering;
 mod scripts;

@@ -80,9 +80,11 @@ impl Machine {
         self.program("root/usr/lib/postgresql/15/bin/postgres", "exit 0");
     }
 
-    /// An apt-get that notes its arguments and the cluster setting it finds, and installs what it is asked for.
+    /// An apt-get that notes its arguments and the cluster setting it finds, and installs what it is asked for;
+    /// and an update-rc.d that notes its arguments.
     fn apt(&self) {
         let home = self.folder.path().display();
+        self.stub("update-rc.d", &format!("echo \"$*\" >>{home}/service.log"));
         self.stub(
             "apt-get",
             &format!(
@@ -93,6 +95,7 @@ case "$*" in *install*)
     for package in "$@"; do case "$package" in
         libpq-dev) mkdir -p {home}/root/usr/lib/x86_64-linux-gnu; echo >{home}/root/usr/lib/x86_64-linux-gnu/libpq.so ;;
         postgresql) mkdir -p {home}/root/usr/lib/postgresql/15/bin
+            mkdir -p {home}/root/etc/init.d; echo >{home}/root/etc/init.d/postgresql
             for name in initdb postgres; do
                 cp {home}/bin/id {home}/root/usr/lib/postgresql/15/bin/$name
             done ;;
@@ -175,6 +178,17 @@ fn root_installs_what_is_missing_and_says_so() {
         !machine.path("root/etc/postgresql-common/createcluster.d").exists(),
         "our setting stayed behind"
     );
+    assert_eq!(machine.read("service.log"), "postgresql disable\n");
+}
+
+#[test]
+fn a_service_that_was_there_stays_as_it_was() {
+    let machine = Machine::bare();
+    machine.stub("id", "echo 0");
+    machine.apt();
+    machine.file("root/etc/init.d/postgresql", "");
+    assert_eq!(machine.setup("setup_postgres").status, 0);
+    assert_eq!(machine.read("service.log"), "");
 }
 
 #[test]
@@ -336,8 +350,7 @@ fn counted(body: &str, ci: bool) -> (Ran, String) {
         test.env("CI", "true");
     }
     let ran = ran(test);
-    let closing =
-        ran.text.lines().filter(|line| line.contains(" passed, ")).next_back().unwrap_or_default().to_owned();
+    let closing = ran.text.lines().rfind(|line| line.contains(" passed, ")).unwrap_or_default().to_owned();
     (ran, closing)
 }
 
