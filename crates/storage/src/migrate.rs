@@ -1,0 +1,218 @@
+//! Bringing a database to the schema of this build.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diesel::connection::Connection;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::pg::Pg;
+use diesel::sql_types::{BigInt, Bool};
+use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use plimsoll_core_domain::{StoreError, StoreErrorKind};
+
+use crate::db::errors::{StoreResult, connect_error};
+use crate::db::settings::network;
+use crate::db::url::with_extras;
+
+#[cfg(feature = "platform")]
+const PLATFORM: EmbeddedMigrations = embed_migrations!("../../migrations/platform");
+#[cfg(feature = "paper")]
+const PAPER: EmbeddedMigrations = embed_migrations!("../../migrations/paper");
+
+/// The advisory lock that migrations hold; backups take it shared.
+pub const LOCK_KEY: i64 = 0x706c_696d_736f_6c6c; // "plimsoll"
+
+/// Another instance that migrates is waited for this long.
+const LOCK_WAIT: Duration = Duration::from_secs(120);
+
+/// Which schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationSet {
+    /// The platform's own database.
+    #[cfg(feature = "platform")]
+    Platform,
+    /// The paper broker's books.
+    #[cfg(feature = "paper")]
+    Paper,
+}
+
+impl MigrationSet {
+    fn migrations(self) -> Result<Vec<Box<dyn Migration<Pg>>>, MigrateError> {
+        let source: &EmbeddedMigrations = match self {
+            #[cfg(feature = "platform")]
+            Self::Platform => &PLATFORM,
+            #[cfg(feature = "paper")]
+            Self::Paper => &PAPER,
+        };
+        let mut all = source.migrations().map_err(MigrateError::failed("reading the embedded migrations"))?;
+        all.sort_by(|a, b| a.name().version().cmp(&b.name().version()));
+        Ok(all)
+    }
+
+    /// A name that changes whenever the set's list of migrations does: for caches of migrated databases.
+    pub fn fingerprint(self) -> String {
+        let texts = self.texts();
+        let hash = texts
+            .iter()
+            .flat_map(|text| text.bytes().chain([0]))
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        format!("{}_{hash:016x}", self.name())
+    }
+
+    /// `platform` or `paper`.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "platform")]
+            Self::Platform => "platform",
+            #[cfg(feature = "paper")]
+            Self::Paper => "paper",
+        }
+    }
+
+    /// Names and statements of all migrations, in order.
+    fn texts(self) -> &'static [&'static str] {
+        match self {
+            #[cfg(feature = "platform")]
+            Self::Platform => include!(concat!(env!("OUT_DIR"), "/platform.in")),
+            #[cfg(feature = "paper")]
+            Self::Paper => include!(concat!(env!("OUT_DIR"), "/paper.in")),
+        }
+    }
+}
+
+/// What a migration did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The migrations' names, in order.
+    pub applied: Vec<String>,
+}
+
+/// Why a database was not migrated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The database has migrations that this build does not know.
+    #[error("the database's schema is newer than this program (it has {}); start a newer version", unknown.join(", "))]
+    SchemaNewer {
+        /// The versions this build does not know.
+        unknown: Vec<String>,
+    },
+    /// A migration failed; it was rolled back, those before it stay.
+    #[error("{what}: {source}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl MigrateError {
+    fn failed(what: impl Into<String>) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
+        let what = what.into();
+        move |source| Self::Failed { what, source }
+    }
+}
+
+/// Applies what is missing, each migration in a transaction of its own, while no other instance migrates. `url` should
+/// be the owner's.
+///
+/// # Errors
+/// See [`MigrateError`]; a migration that fails leaves those before it applied.
+pub fn migrate(url: &str, set: MigrationSet) -> Result<Report, MigrateError> {
+    let mut conn = connect(url)?;
+    take_lock(&mut conn)?;
+    let mut report = Report::default();
+    for migration in missing(&mut conn, set)? {
+        let name = migration.name().to_string();
+        conn.run_migration(&migration).map_err(MigrateError::failed(format!("migration {name}")))?;
+        tracing::info!(migration = name, "applied");
+        report.applied.push(name);
+    }
+    Ok(report) // the lock goes with the connection
+}
+
+/// What [`migrate`] would apply. Writes nothing but Diesel's own bookkeeping table.
+///
+/// # Errors
+/// As [`migrate`].
+pub fn plan(url: &str, set: MigrationSet) -> Result<Report, MigrateError> {
+    let mut conn = connect(url)?;
+    let applied = missing(&mut conn, set)?.iter().map(|migration| migration.name().to_string()).collect();
+    Ok(Report { applied })
+}
+
+/// Takes every migration back, the last one first: for tests, and for whoever means to lose everything.
+///
+/// # Errors
+/// As [`migrate`].
+pub fn revert_all(url: &str, set: MigrationSet) -> Result<Report, MigrateError> {
+    let mut conn = connect(url)?;
+    take_lock(&mut conn)?;
+    missing(&mut conn, set)?; // refuses a newer schema
+    let applied =
+        conn.applied_migrations().map_err(MigrateError::failed("reading the applied migrations"))?;
+    let mut report = Report::default();
+    for migration in set.migrations()?.into_iter().rev() {
+        if applied.contains(&migration.name().version().as_owned()) {
+            let name = migration.name().to_string();
+            conn.revert_migration(&migration).map_err(MigrateError::failed(format!("taking back {name}")))?;
+            report.applied.push(name);
+        }
+    }
+    Ok(report)
+}
+
+fn connect(url: &str) -> Result<PgConnection, MigrateError> {
+    let mut extras = network(Duration::from_secs(3), "plimsoll-migrate");
+    // a migration that waits for a lock makes everybody behind it wait as well
+    extras.settings = vec![("lock_timeout", "5000".to_owned()), ("statement_timeout", "300000".to_owned())];
+    PgConnection::establish(&with_extras(url, &extras)).map_err(|error| connect_error(error).into())
+}
+
+fn take_lock(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    #[derive(QueryableByName)]
+    struct Taken {
+        #[diesel(sql_type = Bool)]
+        taken: bool,
+    }
+    let began = Instant::now();
+    loop {
+        let row: Taken = sql_query("SELECT pg_try_advisory_lock($1) AS taken")
+            .bind::<BigInt, _>(LOCK_KEY)
+            .get_result(conn)
+            .store()?;
+        if row.taken {
+            return Ok(());
+        }
+        if began.elapsed() >= LOCK_WAIT {
+            return Err(
+                StoreError::new(StoreErrorKind::Contention, "another instance is still migrating").into()
+            );
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The set's migrations that the database lacks, in order.
+fn missing(conn: &mut PgConnection, set: MigrationSet) -> Result<Vec<Box<dyn Migration<Pg>>>, MigrateError> {
+    let applied =
+        conn.applied_migrations().map_err(MigrateError::failed("reading the applied migrations"))?;
+    let mut ours = set.migrations()?;
+    let unknown: Vec<String> = applied
+        .iter()
+        .filter(|version| !ours.iter().any(|migration| migration.name().version() == **version))
+        .map(ToString::to_string)
+        .collect();
+    if !unknown.is_empty() {
+        return Err(MigrateError::SchemaNewer { unknown });
+    }
+    ours.retain(|migration| !applied.contains(&migration.name().version().as_owned()));
+    Ok(ours)
+}
