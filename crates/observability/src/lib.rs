@@ -1,1 +1,7 @@
-//! Plimsoll: observability.
+#![doc = include_str!("../README.md")]
+
+pub mod config_report;
+pub mod health;
+pub mod logging;
+pub mod process;
+pub mod readiness;
