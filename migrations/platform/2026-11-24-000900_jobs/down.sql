@@ -1,0 +1,3 @@
+DROP VIEW dead_letter_queue;
+DROP VIEW retry_queue;
+DROP TABLE jobs;

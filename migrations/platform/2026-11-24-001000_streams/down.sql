@@ -1,0 +1,2 @@
+DROP TABLE stream_event;
+DROP TABLE stream_head;

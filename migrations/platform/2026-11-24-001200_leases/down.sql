@@ -1,0 +1,2 @@
+DROP TABLE lease_fences;
+DROP TABLE leases;
