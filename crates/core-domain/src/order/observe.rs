@@ -107,17 +107,16 @@ impl Order {
         let value = execution.qty.get().checked_mul(execution.price.get()).ok_or(ObserveError::Overflow)?;
         let filled_value = self.filled_value.checked_add(value).ok_or(ObserveError::Overflow)?;
         let filled_qty = next_book.filled();
+        // Before the first report only this is known: the broker has it and it trades.
         let view = self.broker.unwrap_or(BrokerView {
             status: OrderStatus::New,
-            updated_at: execution.executed_at,
+            updated_at: DateTime::<Utc>::MIN_UTC,
             filled_qty: Decimal::ZERO,
         });
-        let view = BrokerView { filled_qty: view.filled_qty.max(execution.cum_qty.get()), ..view };
         let to = derive(self, view, filled_qty);
         self.status.check_move(to)?;
         let from = self.status;
         *book = next_book;
-        self.broker = Some(view);
         self.filled_qty = filled_qty.normalize();
         self.filled_value = filled_value.normalize();
         self.status = to;
