@@ -42,9 +42,9 @@ impl HealthCheck for DiskCheck {
         let folder = self.0.clone();
         blocking(move || match nix::sys::statvfs::statvfs(&folder) {
             Ok(space) => {
-                let block = u64::from(space.fragment_size());
-                let (total, free) =
-                    (u64::from(space.blocks()) * block, u64::from(space.blocks_available()) * block);
+                let (block, blocks, available) =
+                    (wide(space.fragment_size()), wide(space.blocks()), wide(space.blocks_available()));
+                let (total, free) = (blocks * block, available * block);
                 let percent = tenths_of_percent(total.saturating_sub(free), total);
                 judge("disk", percent).with("percent_used", percent).with("free_gb", gigabytes(free))
             }
@@ -63,6 +63,11 @@ fn judge(what: &str, percent: f64) -> CheckOutcome {
     } else {
         CheckOutcome::healthy()
     }
+}
+
+/// The fields of `statvfs` are 32 bits wide on some systems, 64 on others.
+fn wide(count: impl Into<u64>) -> u64 {
+    count.into()
 }
 
 /// To two digits, in units of 10^9 bytes.
