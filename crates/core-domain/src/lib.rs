@@ -3,16 +3,14 @@
 pub mod broker;
 pub mod clock;
 pub mod error;
-
 pub mod fill;
 pub mod ids;
 pub mod money;
 pub mod order;
-
 pub mod position;
-
 pub mod store;
 pub mod stream;
+pub mod views;
 
 pub use clock::{Clock, SystemClock};
 pub use ids::*;
