@@ -20,4 +20,4 @@ CREATE TABLE fills (
     CONSTRAINT fills_within_cumulative CHECK (cum_qty >= qty),
     FOREIGN KEY (account_id, order_id) REFERENCES orders (account_id, id)
 );
-CREATE INDEX fills_executed_at ON fills (account_id, executed_at, id);
+CREATE INDEX fills_created_at ON fills (account_id, created_at, id);

@@ -1,0 +1,227 @@
+//! Finding orders: one by any of its ids, a page of a user's, those still open.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::order::Order;
+use plimsoll_core_domain::views::{At, HistoryView};
+use plimsoll_core_domain::{AccountId, BrokerOrderId, OrderId, StoreError, UserId};
+use uuid::Uuid;
+
+use super::row::{OrderRow, order_columns, orders};
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+/// Which of a user's orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrderFilter {
+    /// All.
+    #[default]
+    All,
+    /// Those that are not final.
+    Open,
+    /// Those that are final.
+    Closed,
+}
+
+/// A page of a user's orders, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct OrderPage {
+    /// Which.
+    pub filter: OrderFilter,
+    /// Of one symbol.
+    pub symbol: Option<String>,
+    /// Of one side.
+    pub side: Option<String>,
+    /// From one kind of source.
+    pub source: Option<String>,
+    /// Created at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Created before.
+    pub to: Option<DateTime<Utc>>,
+    /// Only orders older than this one.
+    pub before: Option<OrderId>,
+    /// At most.
+    pub limit: i64,
+}
+
+#[derive(QueryableByName)]
+struct HistoryRow {
+    #[diesel(sql_type = Timestamptz)]
+    at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Text>)]
+    from_status: Option<String>,
+    #[diesel(sql_type = Text)]
+    to_status: String,
+    #[diesel(sql_type = Text)]
+    cause: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    detail: Option<String>,
+}
+
+impl Tx<'_> {
+    /// An order of an account.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn order(&mut self, account: AccountId, id: OrderId) -> Result<Option<Order>, StoreError> {
+        self.one_order(
+            concat!("SELECT ", order_columns!(), " FROM orders o WHERE o.account_id = ? AND o.id = ?"),
+            account,
+            id,
+        )
+    }
+
+    /// An order of an account, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn lock_order(&mut self, account: AccountId, id: OrderId) -> Result<Option<Order>, StoreError> {
+        self.one_order(
+            concat!(
+                "SELECT ",
+                order_columns!(),
+                " FROM orders o WHERE o.account_id = ? AND o.id = ? FOR NO KEY UPDATE"
+            ),
+            account,
+            id,
+        )
+    }
+
+    fn one_order(&mut self, text: &'static str, account: AccountId, id: OrderId) -> Result<Option<Order>, StoreError> {
+        prepared(text)
+            .bind::<BigInt, _>(account.0)
+            .bind::<SqlUuid, _>(id.0)
+            .get_result::<OrderRow>(self.conn())
+            .optional()
+            .store()?
+            .map(Order::try_from)
+            .transpose()
+    }
+
+    /// The id of the order that the broker knows under either id.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn order_id_at_broker(
+        &mut self,
+        account: AccountId,
+        broker_order_id: &BrokerOrderId,
+        client_order_id: &str,
+    ) -> Result<Option<OrderId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Found {
+            #[diesel(sql_type = SqlUuid)]
+            id: Uuid,
+        }
+        let found = prepared(
+            "SELECT id FROM orders WHERE account_id = ? AND broker_order_id = ? \
+             UNION SELECT id FROM orders WHERE account_id = ? AND client_order_id = ? LIMIT 1",
+        )
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(broker_order_id.as_str())
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(client_order_id)
+        .get_result::<Found>(self.conn())
+        .optional()
+        .store()?;
+        Ok(found.map(|row| OrderId(row.id)))
+    }
+
+    /// The legs of an order, oldest first.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn legs_of(&mut self, account: AccountId, parents: &[OrderId]) -> Result<Vec<Order>, StoreError> {
+        if parents.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = prepared(concat!(
+            "SELECT ",
+            order_columns!(),
+            " FROM orders o WHERE o.account_id = ? AND o.parent_id = ANY(?) ORDER BY o.id"
+        ))
+        .bind::<BigInt, _>(account.0)
+        .bind::<diesel::sql_types::Array<SqlUuid>, _>(parents.iter().map(|id| id.0).collect::<Vec<_>>())
+        .load::<OrderRow>(self.conn())
+        .store()?;
+        orders(rows)
+    }
+
+    /// A page of a user's orders, newest first, without the legs of groups (they stand in their entries).
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn orders_page(&mut self, user: UserId, page: &OrderPage) -> Result<Vec<Order>, StoreError> {
+        let (open, closed) = match page.filter {
+            OrderFilter::All => (true, true),
+            OrderFilter::Open => (true, false),
+            OrderFilter::Closed => (false, true),
+        };
+        let rows = prepared(concat!(
+            "SELECT ",
+            order_columns!(),
+            " FROM orders o WHERE o.account_id IN (SELECT id FROM accounts WHERE user_id = ?) \
+             AND o.id < coalesce(?, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) AND o.parent_id IS NULL \
+             AND ((? AND o.closed_at IS NULL) OR (? AND o.closed_at IS NOT NULL)) \
+             AND o.symbol = coalesce(?, o.symbol) AND o.side = coalesce(?, o.side) \
+             AND o.source_kind = coalesce(?, o.source_kind) \
+             AND o.created_at >= coalesce(?, '-infinity'::timestamptz) \
+             AND o.created_at < coalesce(?, 'infinity'::timestamptz) \
+             ORDER BY o.id DESC LIMIT ?"
+        ))
+        .bind::<BigInt, _>(user.0)
+        .bind::<Nullable<SqlUuid>, _>(page.before.map(|id| id.0))
+        .bind::<Bool, _>(open)
+        .bind::<Bool, _>(closed)
+        .bind::<Nullable<Text>, _>(page.symbol.as_deref())
+        .bind::<Nullable<Text>, _>(page.side.as_deref())
+        .bind::<Nullable<Text>, _>(page.source.as_deref())
+        .bind::<Nullable<Timestamptz>, _>(page.from)
+        .bind::<Nullable<Timestamptz>, _>(page.to)
+        .bind::<BigInt, _>(page.limit)
+        .load::<OrderRow>(self.conn())
+        .store()?;
+        orders(rows)
+    }
+
+    /// Every order of an account that is not final, oldest first; all but those that were never sent.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn open_orders(&mut self, account: AccountId) -> Result<Vec<Order>, StoreError> {
+        let rows = prepared(concat!(
+            "SELECT ",
+            order_columns!(),
+            " FROM orders o WHERE o.account_id = ? AND o.closed_at IS NULL ORDER BY o.id"
+        ))
+        .bind::<BigInt, _>(account.0)
+        .load::<OrderRow>(self.conn())
+        .store()?;
+        orders(rows)
+    }
+
+    /// An order's history, oldest first.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn order_history(&mut self, account: AccountId, id: OrderId) -> Result<Vec<HistoryView>, StoreError> {
+        let rows = prepared(
+            "SELECT at, from_status, to_status, cause, detail FROM order_history \
+             WHERE account_id = ? AND order_id = ? ORDER BY version",
+        )
+        .bind::<BigInt, _>(account.0)
+        .bind::<SqlUuid, _>(id.0)
+        .load::<HistoryRow>(self.conn())
+        .store()?;
+        let view = |row: HistoryRow| HistoryView {
+            at: At(row.at),
+            from: row.from_status,
+            to: row.to_status,
+            cause: row.cause,
+            detail: row.detail,
+        };
+        Ok(rows.into_iter().map(view).collect())
+    }
+}
