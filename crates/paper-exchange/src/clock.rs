@@ -72,7 +72,8 @@ impl ReplayClock {
     pub fn start(real: DateTime<Utc>, speed: Decimal) -> Result<Self, ClockError> {
         let real = micros(real);
         let base_sim = into_session(real);
-        let state = ClockState { base_sim, base_real: real, speed: checked(speed)?, hours: Hours::RegularOnly };
+        let state =
+            ClockState { base_sim, base_real: real, speed: checked(speed)?, hours: Hours::RegularOnly };
         Ok(Self { state, last: base_sim })
     }
 
@@ -106,7 +107,8 @@ impl ReplayClock {
         let sim = self.at(real);
         if sim > self.last {
             // Rebased once a trading day, so that the walk over sessions stays short.
-            if calendar::date_of(sim) != calendar::date_of(self.state.base_sim) && self.state.base_real < real {
+            if calendar::date_of(sim) != calendar::date_of(self.state.base_sim) && self.state.base_real < real
+            {
                 self.state.base_sim = sim;
                 self.state.base_real = real;
             }
@@ -149,7 +151,8 @@ impl ReplayClock {
     /// `Regular` switches to [`Hours::RegularOnly`], the others to [`Hours::RoundTheClock`].
     pub fn set_session(&mut self, session: Session, real: DateTime<Utc>) {
         let now = self.now(real);
-        self.state.hours = if session == Session::Regular { Hours::RegularOnly } else { Hours::RoundTheClock };
+        self.state.hours =
+            if session == Session::Regular { Hours::RegularOnly } else { Hours::RoundTheClock };
         let sim = if calendar::session_of(now) == session { now } else { next_start(session, now) };
         self.rebase(sim, real);
     }
@@ -180,11 +183,16 @@ impl ReplayClock {
 const CENTURY: i64 = 100 * 366 * 24 * 3_600 * 1_000_000;
 
 fn checked(speed: Decimal) -> Result<Decimal, ClockError> {
-    if (Decimal::ZERO..=Decimal::from(MAX_SPEED)).contains(&speed) { Ok(speed) } else { Err(ClockError::Speed(speed)) }
+    if (Decimal::ZERO..=Decimal::from(MAX_SPEED)).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err(ClockError::Speed(speed))
+    }
 }
 
 fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(at.timestamp_micros()).expect("an instant's own microseconds are in range")
+    DateTime::from_timestamp_micros(at.timestamp_micros())
+        .expect("an instant's own microseconds are in range")
 }
 
 fn into_session(at: DateTime<Utc>) -> DateTime<Utc> {

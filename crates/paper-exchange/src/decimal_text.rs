@@ -28,7 +28,11 @@ pub fn parse(text: &str) -> Option<Decimal> {
     if text.is_empty() || text.starts_with('+') || text.contains('_') {
         return None;
     }
-    if text.contains(['e', 'E']) { Decimal::from_scientific(text).ok() } else { Decimal::from_str_exact(text).ok() }
+    if text.contains(['e', 'E']) {
+        Decimal::from_scientific(text).ok()
+    } else {
+        Decimal::from_str_exact(text).ok()
+    }
 }
 
 /// Writes a decimal as a JSON number (portfolio history is the one place of the wire form that wants numbers).

@@ -64,7 +64,9 @@ pub(crate) fn account_number(seed: u64, counter: u64) -> String {
 
 /// The id of a symbol's asset: no seed, so that every exchange agrees.
 pub(crate) fn asset_id(symbol: &str) -> Uuid {
-    let hash = |start: u64| symbol.bytes().fold(mix(start), |state, byte| mix(state ^ u64::from(byte)).wrapping_add(GOLDEN));
+    let hash = |start: u64| {
+        symbol.bytes().fold(mix(start), |state, byte| mix(state ^ u64::from(byte)).wrapping_add(GOLDEN))
+    };
     from_words(hash(0x0061_7373_6574_0001), hash(0x0061_7373_6574_0002))
 }
 

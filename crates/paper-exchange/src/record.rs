@@ -88,6 +88,10 @@ pub struct OrderRecord {
 pub struct Working {
     /// The group's top order, for its legs.
     pub parent: Option<OrderId>,
+    /// The replacement that waits to take over.
+    pub successor: Option<OrderId>,
+    /// Taken by the exchange: it is matched, or (a held stop leg) its stop is watched.
+    pub live: bool,
     /// Limit that a market or stop buy is held under.
     pub collar: Option<Decimal>,
     /// A stop that was reached.

@@ -137,7 +137,10 @@ fn bars(name: &str, number: usize, text: &str) -> Result<Parsed, MarketDataError
         rows.push(Row { symbol, at, bar });
     }
     let daily = rows.iter().all(|row| calendar::local(row.at).time() == NaiveTime::MIN);
-    Ok(Parsed { days: by_day(rows, if daily { Grain::Daily } else { Grain::Minute }, number), splits: Vec::new() })
+    Ok(Parsed {
+        days: by_day(rows, if daily { Grain::Daily } else { Grain::Minute }, number),
+        splits: Vec::new(),
+    })
 }
 
 fn trades(name: &str, number: usize, text: &str) -> Result<Parsed, MarketDataError> {
@@ -209,7 +212,9 @@ fn by_day(rows: Vec<Row<'_>>, grain: Grain, file: usize) -> Vec<RecordedDay> {
 }
 
 fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| format!("no ISO-8601 timestamp: {text:?}"))
+    DateTime::parse_from_rfc3339(text)
+        .map(|at| at.to_utc())
+        .map_err(|_| format!("no ISO-8601 timestamp: {text:?}"))
 }
 
 fn price(column: &str, text: &str) -> Result<Decimal, String> {

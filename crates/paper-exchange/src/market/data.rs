@@ -62,17 +62,21 @@ impl MarketData {
             let bytes = std::fs::read(&path).map_err(|source| io(&path, source))?;
             files.push((path.display().to_string(), bytes));
         }
-        Self::from_files(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))).map_err(|error| match error {
-            MarketDataError::Empty(_) => MarketDataError::Empty(folder.display().to_string()),
-            other => other,
-        })
+        Self::from_files(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))).map_err(
+            |error| match error {
+                MarketDataError::Empty(_) => MarketDataError::Empty(folder.display().to_string()),
+                other => other,
+            },
+        )
     }
 
     /// Named files in memory; names ending in `.gz` are unpacked.
     ///
     /// # Errors
     /// When a line is wrong, a day is recorded twice at the same grain, or nothing is left to replay.
-    pub fn from_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, MarketDataError> {
+    pub fn from_files<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self, MarketDataError> {
         let mut days: BTreeMap<String, Vec<RecordedDay>> = BTreeMap::new();
         let mut splits = Vec::new();
         let mut names = Vec::new();
@@ -90,7 +94,9 @@ impl MarketData {
         let mut recordings = BTreeMap::new();
         for (symbol, mut days) in days {
             days.sort_by_key(|day| (day.grain, day.date));
-            if let Some(twice) = days.windows(2).find(|pair| (pair[0].grain, pair[0].date) == (pair[1].grain, pair[1].date)) {
+            if let Some(twice) =
+                days.windows(2).find(|pair| (pair[0].grain, pair[0].date) == (pair[1].grain, pair[1].date))
+            {
                 return Err(MarketDataError::Line {
                     file: names[twice[1].file].to_owned(),
                     line: 1,
@@ -148,8 +154,11 @@ fn join(recorded: Vec<RecordedDay>, splits: &[Split]) -> Recording {
     let mut before: Option<(NaiveDate, Grain, usize, Decimal)> = None;
     let mut splice = Decimal::ONE;
     for RecordedDay { symbol, date, grain, file, mut bars } in recorded {
-        let ratio: Decimal =
-            splits.iter().filter(|split| split.symbol == symbol && split.ex_date > date).map(|split| split.ratio).product();
+        let ratio: Decimal = splits
+            .iter()
+            .filter(|split| split.symbol == symbol && split.ex_date > date)
+            .map(|split| split.ratio)
+            .product();
         if ratio != Decimal::ONE {
             bars.iter_mut().for_each(|bar| bar.volume *= ratio);
         }
@@ -164,7 +173,9 @@ fn join(recorded: Vec<RecordedDay>, splits: &[Split]) -> Recording {
         before = Some((date, grain, file, closing(&bars) * factor));
         days.push(Day { grain, factor, bars });
     }
-    let level = |day: Option<&Day>, price: fn(&[Bar]) -> Decimal| day.map_or(Decimal::ONE, |day| price(&day.bars) * day.factor);
+    let level = |day: Option<&Day>, price: fn(&[Bar]) -> Decimal| {
+        day.map_or(Decimal::ONE, |day| price(&day.bars) * day.factor)
+    };
     let (first, last) = (level(days.first(), opening), level(days.last(), closing));
     Recording { days, first, last }
 }

@@ -49,7 +49,11 @@ pub(super) fn prints(recording: &Recording, index: i64, on: TradingDay) -> Vec<P
                     break;
                 }
                 let mut print = |offset: TimeDelta, price: Decimal| {
-                    prints.push(Print { at: at(offset), price: level(price), minute_volume: Some(bar.volume) });
+                    prints.push(Print {
+                        at: at(offset),
+                        price: level(price),
+                        minute_volume: Some(bar.volume),
+                    });
                 };
                 if number == last && bar.offset == auction {
                     print(bar.offset, bar.close);
