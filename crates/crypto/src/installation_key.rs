@@ -41,7 +41,7 @@ impl KeyPurpose {
     }
 
     fn aad(self) -> Aad<'static> {
-        Aad { table: "installation_keys", column: "wrapped", row: self.name(), owner: None }
+        Aad { table: "installation_keys", column: "sealed", row: self.name(), owner: None }
     }
 }
 

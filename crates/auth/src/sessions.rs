@@ -1,0 +1,228 @@
+//! Sessions: how long they live, who a token belongs to, logout.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll_core_domain::{StoreError, UserId};
+use plimsoll_crypto::tokens::TokenDigest;
+use uuid::Uuid;
+
+use crate::ports::{AccountStore, SessionStore};
+use crate::{AccountState, ClientInfo, User};
+
+/// A signed-in client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Names the session in lists and audit entries; it is no secret and opens nothing.
+    pub id: Uuid,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// When the user signed in.
+    pub created_at: DateTime<Utc>,
+    /// When the user last did something, to within the touch interval of the policy.
+    pub last_seen_at: DateTime<Utc>,
+    /// When it ends unless the user does something.
+    pub idle_expires_at: DateTime<Utc>,
+    /// When it ends in any case.
+    pub expires_at: DateTime<Utc>,
+    /// When it was ended early.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// Where the user signed in from.
+    pub ip: Option<IpAddr>,
+    /// With what the user signed in.
+    pub user_agent: Option<String>,
+    /// Until when sensitive acts need no further factor.
+    pub step_up_until: Option<DateTime<Utc>>,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub(crate) fn begin(
+        id: Uuid,
+        user_id: UserId,
+        client: &ClientInfo,
+        policy: &SessionPolicy,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let expires_at = now + policy.absolute;
+        Self {
+            id,
+            user_id,
+            created_at: now,
+            last_seen_at: now,
+            idle_expires_at: expires_at.min(now + policy.idle),
+            expires_at,
+            revoked_at: None,
+            ip: client.ip(),
+            user_agent: client.user_agent().map(str::to_owned),
+            step_up_until: None,
+        }
+    }
+
+    /// Whether the session may be used at `now`. At the very instant of an expiry it may not.
+    #[must_use]
+    pub fn is_live(&self, now: DateTime<Utc>) -> bool {
+        self.revoked_at.is_none() && now < self.idle_expires_at && now < self.expires_at
+    }
+
+    /// Whether a factor was proven recently enough for a sensitive act.
+    #[must_use]
+    pub fn is_stepped_up(&self, now: DateTime<Utc>) -> bool {
+        self.is_live(now) && self.step_up_until.is_some_and(|until| now < until)
+    }
+}
+
+/// How long sessions live and how many a user may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionPolicy {
+    idle: TimeDelta,
+    absolute: TimeDelta,
+    max_per_user: usize,
+}
+
+/// 30 minutes idle, 12 hours in all, 10 sessions a user.
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self { idle: TimeDelta::minutes(30), absolute: TimeDelta::hours(12), max_per_user: 10 }
+    }
+}
+
+/// A policy under which nobody could stay signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("session limits must be positive and at most a year, and at least one session must be allowed")]
+pub struct SessionPolicyError;
+
+impl SessionPolicy {
+    /// `idle` is the longest time without an act of the user, `absolute` the longest life of a session.
+    ///
+    /// # Errors
+    ///
+    /// A duration that is not positive or over 366 days; no sessions at all.
+    pub fn new(
+        idle: TimeDelta,
+        absolute: TimeDelta,
+        max_per_user: usize,
+    ) -> Result<Self, SessionPolicyError> {
+        let sane = |limit: TimeDelta| limit > TimeDelta::zero() && limit <= TimeDelta::days(366);
+        if !sane(idle) || !sane(absolute) || max_per_user == 0 {
+            return Err(SessionPolicyError);
+        }
+        Ok(Self { idle, absolute, max_per_user })
+    }
+
+    /// Longest time without an act of the user.
+    #[must_use]
+    pub fn idle(&self) -> TimeDelta {
+        self.idle
+    }
+
+    /// Longest life of a session.
+    #[must_use]
+    pub fn absolute(&self) -> TimeDelta {
+        self.absolute
+    }
+
+    /// Most live sessions of one user; the oldest makes room for a new one.
+    #[must_use]
+    pub fn max_per_user(&self) -> usize {
+        self.max_per_user
+    }
+
+    /// A session seen less than this ago is not written again: one write in each thirtieth of the idle limit, so the
+    /// limit may end a session that much early, never late.
+    fn touch_interval(&self) -> TimeDelta {
+        self.idle / 30
+    }
+}
+
+/// Whether a request is the user's own act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Something the user did: it extends the idle limit.
+    User,
+    /// Polling, pings, streams: they do not (NIST SP 800-63B-4, 5.2).
+    Background,
+}
+
+/// A valid session and its user, both as stored now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    /// The session, with the times that this very request gave it.
+    pub session: Session,
+    /// Its user, active.
+    pub user: User,
+}
+
+/// Why a token does not authenticate.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticateError {
+    /// Unknown, revoked or expired session, or disabled user: a client cannot tell which.
+    #[error("not signed in")]
+    NotAuthenticated,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Finds who a session token belongs to, and notes the user's act.
+///
+/// One read; a write at most once in each thirtieth of the idle limit.
+///
+/// # Errors
+///
+/// See [`AuthenticateError`].
+pub fn authenticate<S>(
+    store: &mut S,
+    digest: &TokenDigest,
+    policy: &SessionPolicy,
+    activity: Activity,
+    now: DateTime<Utc>,
+) -> Result<Authenticated, AuthenticateError>
+where
+    S: SessionStore + ?Sized,
+{
+    let (mut session, user) = store.session_by_digest(digest)?.ok_or(AuthenticateError::NotAuthenticated)?;
+    if !session.is_live(now) || user.state != AccountState::Active {
+        return Err(AuthenticateError::NotAuthenticated);
+    }
+    let due = now - session.last_seen_at >= policy.touch_interval();
+    if activity == Activity::User && due {
+        session.last_seen_at = now;
+        session.idle_expires_at = session.expires_at.min(now + policy.idle).max(session.idle_expires_at);
+        store.touch_session(user.id, session.id, session.last_seen_at, session.idle_expires_at)?;
+    }
+    Ok(Authenticated { session, user })
+}
+
+/// Ends one session. `false` when it had ended before.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn logout<S>(store: &mut S, user: UserId, session: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError>
+where
+    S: SessionStore + ?Sized,
+{
+    store.revoke_session(user, session, now)
+}
+
+/// Ends every session of a user but `except`, and returns how many. Logins of the same moment wait for it or come after.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn logout_everywhere<S>(
+    store: &mut S,
+    user: UserId,
+    except: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> Result<u64, StoreError>
+where
+    S: AccountStore + SessionStore + ?Sized,
+{
+    store.lock_account_of(user)?;
+    store.revoke_all_sessions_of(user, except, now)
+}
+
+#[cfg(test)]
+mod tests;
