@@ -233,14 +233,14 @@ impl Inner {
         {
             let streams = read(&self.streams);
             if let Some(cell) = streams.get(&id) {
-                change(&mut cell.state());
+                cell.state().attach(change);
                 return cell.clone();
             }
         }
         let mut streams = write(&self.streams);
         let cell =
             streams.entry(id).or_insert_with(|| Arc::new(StreamCell::new(id, self.settings.recent_events)));
-        change(&mut cell.state());
+        cell.state().attach(change);
         cell.clone()
     }
 

@@ -78,6 +78,11 @@ impl StreamCell {
 }
 
 impl StreamState {
+    pub(super) fn attach(&mut self, change: impl FnOnce(&mut Self)) {
+        self.idle_since = None;
+        change(self);
+    }
+
     /// Takes an event; says whether it was not known before.
     pub(super) fn accept(&mut self, event: &StreamEvent) -> bool {
         // A stream whose head is not known begins with its first event: a session that needs what was before it

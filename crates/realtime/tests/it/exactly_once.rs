@@ -153,11 +153,12 @@ fn run(steps: Vec<Step>, interruptions: Vec<Step>, recent_events: usize) {
             _ => write(&t, &unpublished, step),
         }
     }
+    // From here on nothing is written any more.
+    *t.log.interrupt.lock().unwrap() = None;
     for event in unpublished.lock().unwrap().drain(..) {
         t.hub.publish(&event);
     }
     t.hub.sweep().unwrap();
-    t.hub.sweep().unwrap(); // events that came into being during the first
     client.read(usize::MAX, &t);
     for stream in [MINE, ALL] {
         if let Some(next) = client.next[&stream.to_string()] {
