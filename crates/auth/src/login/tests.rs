@@ -91,7 +91,8 @@ fn only_who_knows_the_password_learns_that_the_address_is_unverified() {
 
 #[test]
 fn what_changes_while_the_password_is_verified_counts() {
-    let changes: [(fn(&mut Account), RefusalReason); 2] = [
+    type Change = fn(&mut Account);
+    let changes: [(Change, RefusalReason); 2] = [
         (|account| account.user.state = AccountState::Disabled, RefusalReason::Disabled),
         (
             |account| account.password_hash = PASSWORDS.hash(&secret("another"), &mut OsRandom).unwrap(),
