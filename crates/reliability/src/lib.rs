@@ -1,1 +1,13 @@
-//! Plimsoll: reliability.
+#![doc = include_str!("../README.md")]
+
+pub mod idempotency;
+pub mod jobs;
+pub mod leases;
+pub mod retry;
+pub mod shutdown;
+pub mod submit;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod timings;
+
+pub use timings::Timings;

@@ -1,0 +1,185 @@
+//! The job that asks for a cancel. Asking twice does no harm, so an unclear answer is answered by asking again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_core_domain::broker::{Broker, BrokerError, BrokerOrder};
+use plimsoll_core_domain::order::{Order, OrderStatus};
+use plimsoll_core_domain::{BrokerOrderId, OrderId};
+use serde::{Deserialize, Serialize};
+
+use super::BROKER_QUEUE;
+use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
+use super::protocol::{bump, illegal, lock, observe};
+use super::step::sent_for;
+use crate::jobs::{Handler, Job, JobContext, JobFailure, JobStore, NewJob, Settled, Settlement, TimedOut};
+
+/// The kind of [`CancelOrder`].
+pub const CANCEL_ORDER: &str = "cancel_order";
+
+/// Which order to cancel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelPayload {
+    /// Ours.
+    pub order_id: OrderId,
+}
+
+impl CancelPayload {
+    /// The job to insert in the transaction that takes the wish; it goes before orders that wait.
+    #[must_use]
+    pub fn job(order: &Order) -> NewJob {
+        let job =
+            NewJob::new(BROKER_QUEUE, CANCEL_ORDER, &Self { order_id: order.id }).dedup(order.id.to_string());
+        NewJob { priority: -10, ..job }
+    }
+}
+
+/// Cancels orders: the handler of [`CANCEL_ORDER`].
+pub struct CancelOrder {
+    brokers: Arc<dyn Brokers>,
+}
+
+impl CancelOrder {
+    /// Asks these brokers.
+    #[must_use]
+    pub fn new(brokers: Arc<dyn Brokers>) -> Self {
+        Self { brokers }
+    }
+}
+
+impl fmt::Debug for CancelOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CancelOrder")
+    }
+}
+
+enum Plan {
+    Settled(Settled),
+    Ask(Box<Order>, BrokerOrderId),
+}
+
+impl<S> Handler<S> for CancelOrder
+where
+    S: JobStore,
+    for<'a> S::Tx<'a>: SubmitStore,
+{
+    fn run(&self, context: &JobContext<'_, S>, job: &Job) -> Result<Settled, JobFailure> {
+        let CancelPayload { order_id } = job.decode()?;
+        let (order, broker_id) = match begin(context, order_id)? {
+            Plan::Settled(settled) => return Ok(settled),
+            Plan::Ask(order, id) => (order, id),
+        };
+        let broker = match self.brokers.of_account(order.account_id) {
+            Ok(broker) => broker,
+            Err(after) => return context.finish(&Settlement::Snooze { after }),
+        };
+        if !context.trusted() {
+            return Err(JobFailure::LeaseLost);
+        }
+        match context.wait(context.timings().broker_call, broker.cancel(&broker_id)) {
+            Ok(Ok(())) => asked(context, order_id),
+            // filled, canceled or unknown there: what it is now decides
+            Ok(Err(BrokerError::Refused { .. } | BrokerError::NotFound)) => {
+                let seen = see(context, &*broker, &broker_id)?;
+                refused(context, order_id, &seen)
+            }
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(TimedOut) => Err(JobFailure::transient("no answer from the broker in time")),
+        }
+    }
+}
+
+fn begin<S>(context: &JobContext<'_, S>, id: OrderId) -> Result<Plan, JobFailure>
+where
+    S: JobStore,
+    for<'a> S::Tx<'a>: SubmitStore,
+{
+    context.transaction(|tx| {
+        let LockedOrder { order, now } = lock(tx, id)?;
+        match order.status {
+            status if status.is_final() => context.settle(tx, Settlement::Done).map(Plan::Settled),
+            OrderStatus::PendingSubmit => {
+                // after a first try it stays revivable, should the broker show it after all
+                let never_sent = order.submit.attempts == 0;
+                let to = if never_sent { OrderStatus::Canceled } else { OrderStatus::NotSent };
+                let mut after = order.clone();
+                after.move_to(to, Some("canceled before it was sent"), now).map_err(illegal)?;
+                bump(&order, &mut after, now);
+                let settled = context.settle(tx, Settlement::Done)?;
+                tx.save_order(&order, &after, &OrderEvent::Withdrawn, now)?;
+                Ok(Plan::Settled(settled))
+            }
+            OrderStatus::Submitting | OrderStatus::Unknown => {
+                let timings = context.timings();
+                let after =
+                    (sent_for(&order.submit, now) / 8).clamp(timings.cancel_wait, longest_wait(timings));
+                context.settle(tx, Settlement::Snooze { after }).map(Plan::Settled)
+            }
+            _ => match order.broker_order_id.clone() {
+                Some(broker_id) => Ok(Plan::Ask(Box::new(order), broker_id)),
+                None => Err(JobFailure::permanent("the broker's id of the order is not known")),
+            },
+        }
+    })
+}
+
+fn longest_wait(timings: &crate::Timings) -> Duration {
+    timings.probe_late.max(timings.cancel_wait)
+}
+
+/// The broker will try. What comes of it, its stream tells.
+fn asked<S>(context: &JobContext<'_, S>, id: OrderId) -> Result<Settled, JobFailure>
+where
+    S: JobStore,
+    for<'a> S::Tx<'a>: SubmitStore,
+{
+    context.transaction(|tx| {
+        let LockedOrder { order: before, now } = lock(tx, id)?;
+        let mut after = before.clone();
+        let settled = context.settle(tx, Settlement::Done)?;
+        let pending = before.status.check_move(OrderStatus::PendingCancel).is_ok() && before.status.is_open();
+        if pending && after.move_to(OrderStatus::PendingCancel, None, now).map_err(illegal)?.is_some() {
+            tx.save_order(&before, &after, &OrderEvent::CancelAsked, now)?;
+        }
+        Ok(settled)
+    })
+}
+
+fn refused<S>(context: &JobContext<'_, S>, id: OrderId, seen: &BrokerOrder) -> Result<Settled, JobFailure>
+where
+    S: JobStore,
+    for<'a> S::Tx<'a>: SubmitStore,
+{
+    context.transaction(|tx| {
+        let LockedOrder { order: before, now } = lock(tx, id)?;
+        let mut after = before.clone();
+        observe(&mut after, seen, now)?;
+        let settled = context.settle(tx, Settlement::Done)?;
+        if after != before {
+            bump(&before, &mut after, now);
+            tx.save_order(&before, &after, &OrderEvent::CancelRefused(seen), now)?;
+        }
+        Ok(settled)
+    })
+}
+
+fn see<S: JobStore>(
+    context: &JobContext<'_, S>,
+    broker: &dyn Broker,
+    id: &BrokerOrderId,
+) -> Result<BrokerOrder, JobFailure> {
+    match context.wait(context.timings().broker_call, broker.order(id)) {
+        Ok(Ok(seen)) => Ok(seen),
+        Ok(Err(BrokerError::NotFound)) => Err(JobFailure::permanent("the broker does not know the order")),
+        Ok(Err(error)) => Err(failure(&error)),
+        Err(TimedOut) => Err(JobFailure::transient("no answer from the broker in time")),
+    }
+}
+
+fn failure(error: &BrokerError) -> JobFailure {
+    match error {
+        BrokerError::Throttled { retry_after } => JobFailure::throttled(*retry_after, error.to_string()),
+        _ => JobFailure::transient(error.to_string()),
+    }
+}

@@ -1,0 +1,118 @@
+//! What the protocol needs from the store and from the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use plimsoll_core_domain::broker::{Broker, BrokerOrder};
+use plimsoll_core_domain::order::Order;
+use plimsoll_core_domain::{AccountId, OrderId, StoreError};
+
+/// An order under lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedOrder {
+    /// As it stands.
+    pub order: Order,
+    /// Now, by the store's clock: ages of submissions are measured with one clock, whichever instance asks.
+    pub now: DateTime<Utc>,
+}
+
+/// What happened to an order: the cause of a change, for its history and its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderEvent<'a> {
+    /// About to be sent; commits before anything leaves.
+    Submitting,
+    /// The broker took it. It may bring legs.
+    Taken(&'a BrokerOrder),
+    /// It was found at the broker by its client id. It may bring legs.
+    Found(&'a BrokerOrder),
+    /// The broker refused it. Of a replacement: the old order goes on.
+    Rejected {
+        /// The broker's own code.
+        code: Option<i64>,
+    },
+    /// It did not reach the broker and will be sent later.
+    PutOff,
+    /// It was sent, and no clear answer came.
+    Unclear,
+    /// It was looked for and not found, again.
+    Missed,
+    /// It did not reach the broker and will not be sent any more.
+    NotSent,
+    /// The broker holds another order under its client id: a human must look.
+    Conflict(&'a BrokerOrder),
+    /// It was called off before it was sent.
+    Withdrawn,
+    /// The broker was asked to cancel it.
+    CancelAsked,
+    /// The broker would not cancel it, and shows it like this.
+    CancelRefused(&'a BrokerOrder),
+}
+
+impl<'a> OrderEvent<'a> {
+    /// A stable word for the order's history.
+    #[must_use]
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Submitting => "submitting",
+            Self::Taken(_) => "taken",
+            Self::Found(_) => "found",
+            Self::Rejected { .. } => "rejected",
+            Self::PutOff => "put_off",
+            Self::Unclear => "unclear",
+            Self::Missed => "missed",
+            Self::NotSent => "not_sent",
+            Self::Conflict(_) => "conflict",
+            Self::Withdrawn => "withdrawn",
+            Self::CancelAsked => "cancel_asked",
+            Self::CancelRefused(_) => "cancel_refused",
+        }
+    }
+
+    /// The broker's order that came with it.
+    #[must_use]
+    pub const fn seen(&self) -> Option<&'a BrokerOrder> {
+        match self {
+            Self::Taken(seen) | Self::Found(seen) | Self::Conflict(seen) | Self::CancelRefused(seen) => {
+                Some(seen)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The orders in the store, in the same transaction as the jobs.
+///
+/// A transaction of the protocol is: [`lock_order`](Self::lock_order), the settlement of the job, then
+/// [`save_order`](Self::save_order): the order in which rows are locked everywhere.
+pub trait SubmitStore {
+    /// Locks the account and the order; `None` when there is no such order.
+    ///
+    /// # Errors
+    /// The store's.
+    fn lock_order(&mut self, id: OrderId) -> Result<Option<LockedOrder>, StoreError>;
+
+    /// Writes a changed order and all that follows from the change: a line of history where the status moved, stream
+    /// events, audit, exposure, the legs that the broker's order brings, a task to fetch fills when
+    /// `after.unbooked_qty()` is positive, an alert on [`OrderEvent::Conflict`]. `before` is the order as it was locked;
+    /// the two may differ in nothing but their notes.
+    ///
+    /// # Errors
+    /// The store's.
+    fn save_order(
+        &mut self,
+        before: &Order,
+        after: &Order,
+        event: &OrderEvent<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Finds the broker of an account. Blocks the thread while it reads credentials.
+pub trait Brokers: Send + Sync + 'static {
+    /// The adapter with the account's credentials.
+    ///
+    /// # Errors
+    /// For how long nothing can be sent for this account (credentials missing or refused, trading held back).
+    fn of_account(&self, account: AccountId) -> Result<Arc<dyn Broker>, Duration>;
+}
