@@ -1,1 +1,3 @@
 //! Plimsoll: api.
+
+pub mod ws;

@@ -54,3 +54,4 @@ CREATE TABLE orders (
 CREATE UNIQUE INDEX orders_broker_order_id ON orders (account_id, broker_order_id) WHERE broker_order_id IS NOT NULL;
 CREATE INDEX orders_open ON orders (account_id, id) WHERE closed_at IS NULL;
 CREATE INDEX orders_parent ON orders (account_id, parent_id) WHERE parent_id IS NOT NULL;
+CREATE UNIQUE INDEX orders_id ON orders (id);

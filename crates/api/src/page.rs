@@ -1,0 +1,93 @@
+//! Lists: `?limit=&cursor=`, and the envelope with the link to what follows.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::LINK;
+use data_encoding::BASE64URL_NOPAD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::problem::Problem;
+
+/// Rows of a page unless the caller says otherwise.
+const DEFAULT_LIMIT: i64 = 50;
+/// Rows of the longest page.
+const MAX_LIMIT: i64 = 500;
+
+/// How many rows were asked for.
+///
+/// # Errors
+/// 422 outside 1 to 500.
+pub fn limit(asked: Option<i64>) -> Result<i64, Problem> {
+    match asked.unwrap_or(DEFAULT_LIMIT) {
+        good @ 1..=MAX_LIMIT => Ok(good),
+        _ => Err(Problem::field("?limit", "out_of_range", "must be from 1 to 500")),
+    }
+}
+
+/// Writes a cursor: opaque to the caller.
+#[must_use]
+pub fn encode_cursor(list: &str, place: &str) -> String {
+    BASE64URL_NOPAD.encode(format!("{list}:{place}").as_bytes())
+}
+
+/// Reads a cursor of this list.
+///
+/// # Errors
+/// 400 when it was not made for this list.
+pub fn decode_cursor(list: &str, cursor: &str) -> Result<String, Problem> {
+    let bad = || Problem::new("invalid_cursor", "the cursor was not made by this server for this list");
+    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).map_err(|_| bad())?;
+    let text = String::from_utf8(bytes).map_err(|_| bad())?;
+    text.strip_prefix(list).and_then(|rest| rest.strip_prefix(':')).map(str::to_owned).ok_or_else(bad)
+}
+
+/// A place in a list that cannot be read.
+#[must_use]
+pub fn bad_cursor() -> Problem {
+    Problem::new("invalid_cursor", "the cursor was not made by this server for this list")
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    items: Vec<&'a RawValue>,
+    next_cursor: Option<&'a str>,
+}
+
+/// Answers with a page of rows that are JSON texts already.
+///
+/// # Errors
+/// 500 when a row is no JSON.
+pub fn page(path: &str, query: &str, rows: &[String], next: Option<String>) -> Result<HttpResponse, Problem> {
+    let items: Result<Vec<&RawValue>, _> = rows.iter().map(|row| serde_json::from_str(row)).collect();
+    let items = items.map_err(|error| Problem::internal(error.to_string()))?;
+    let mut response = HttpResponse::Ok();
+    if let Some(next) = &next {
+        let kept: Vec<&str> =
+            query.split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor=")).collect();
+        let query = kept.iter().map(|part| format!("{part}&")).collect::<String>();
+        response.insert_header((LINK, format!("<{path}?{query}cursor={next}>; rel=\"next\"")));
+    }
+    Ok(response.json(Page { items, next_cursor: next.as_deref() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_belong_to_their_list() {
+        let cursor = encode_cursor("orders", "x");
+        assert_eq!(decode_cursor("orders", &cursor).unwrap(), "x");
+        assert!(decode_cursor("fills", &cursor).is_err());
+        assert!(decode_cursor("orders", "%%%").is_err());
+    }
+
+    #[test]
+    fn limits_are_checked() {
+        assert_eq!(limit(None).unwrap(), 50);
+        assert_eq!(limit(Some(500)).unwrap(), 500);
+        for bad in [0, -1, 501] {
+            assert_eq!(limit(Some(bad)).unwrap_err().status().as_u16(), 422);
+        }
+    }
+}

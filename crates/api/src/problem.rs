@@ -1,0 +1,262 @@
+//! Every error that leaves the service: RFC 9457 problem details, and the one place where statuses are decided.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use plimsoll_auth::login::LoginError;
+use plimsoll_auth::sessions::AuthenticateError;
+use plimsoll_core_domain::error::BusinessError;
+use plimsoll_core_domain::order::FieldError;
+use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::request_id;
+
+/// One field of a request that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldProblem {
+    /// JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    pub pointer: String,
+    /// Stable.
+    pub code: String,
+    /// For the caller.
+    pub detail: String,
+}
+
+/// A problem: what the client is told, and apart from it what the log is told.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldProblem>,
+    extra: Map<String, Value>,
+    retry_after_s: Option<u64>,
+    log: Option<String>,
+}
+
+/// A problem's code with its documentation, answered at `/problems/{code}`.
+pub struct ProblemKind {
+    /// Stable.
+    pub code: &'static str,
+    /// The usual status.
+    pub status: u16,
+    /// Short and constant.
+    pub title: &'static str,
+    /// What it means and what a caller can do.
+    pub text: &'static str,
+}
+
+/// Every problem that this service answers with.
+pub const PROBLEMS: &[ProblemKind] = &[
+    kind("malformed", 400, "Malformed request", "The request is no valid HTTP or JSON of the documented form."),
+    kind("idempotency_key_missing", 400, "Idempotency key missing", "This route needs an Idempotency-Key header of 1 to 255 visible ASCII characters. Make one per intended effect and send it again on every retry."),
+    kind("invalid_cursor", 400, "Invalid cursor", "The cursor was not made by this server for this list. Start again without one."),
+    kind("authentication_failed", 401, "Authentication failed", "No valid credentials came with the request, or the ones given are wrong."),
+    kind("access_denied", 403, "Access denied", "The caller is known and may not do this."),
+    kind("email_unverified", 403, "E-mail address not verified", "The password is right; confirm the e-mail address first."),
+    kind("not_found", 404, "Not found", "There is no such thing, or it is not visible to the caller."),
+    kind("method_not_allowed", 405, "Method not allowed", "The resource has no such method."),
+    kind("duplicate", 409, "Duplicate", "The same thing is there already."),
+    kind("idempotency_in_flight", 409, "Request still running", "A request with this idempotency key still runs. Ask again after the time in Retry-After."),
+    kind("order_not_open", 409, "Order not open", "The order is final and cannot be changed any more."),
+    kind("payload_too_large", 413, "Payload too large", "A body may have 64 KiB."),
+    kind("unsupported_media_type", 415, "Unsupported media type", "Send application/json."),
+    kind("validation_failed", 422, "Validation failed", "Fields of the request break the rules listed in `errors`. Nothing was changed."),
+    kind("idempotency_key_reused", 422, "Idempotency key reused", "The key belongs to another request. Use a new key for a new effect."),
+    kind("business_rule", 422, "Refused by a rule", "The request is well-formed and a rule of the business refuses it."),
+    kind("insufficient_funds", 422, "Insufficient funds", "The account's buying power does not cover the order."),
+    kind("order_rejected", 422, "Order rejected by the broker", "The broker refused the order; `broker_code` and `broker_message` are its words. The order stays on record as rejected."),
+    kind("rate_limited", 429, "Rate limit exceeded", "Too many requests. Wait for the time in Retry-After."),
+    kind("internal", 500, "Internal error", "A fault of the server. The request id names it in the server's log."),
+    kind("unavailable", 503, "Temporarily unavailable", "Something that the request needs is busy or away. Try again after the time in Retry-After, with the same idempotency key."),
+    kind("reconciling", 503, "Reconciling", "The account is being compared with the broker and takes no orders until that is done. Nothing was stored."),
+];
+
+const fn kind(code: &'static str, status: u16, title: &'static str, text: &'static str) -> ProblemKind {
+    ProblemKind { code, status, title, text }
+}
+
+/// The documentation of a code.
+#[must_use]
+pub fn problem_kind(code: &str) -> Option<&'static ProblemKind> {
+    PROBLEMS.iter().find(|kind| kind.code == code)
+}
+
+impl Problem {
+    /// A problem with the usual status of its code.
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        let status = problem_kind(code)
+            .and_then(|kind| StatusCode::from_u16(kind.status).ok())
+            .unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            extra: Map::new(),
+            retry_after_s: None,
+            log: None,
+        }
+    }
+
+    /// The request's fields that were refused.
+    #[must_use]
+    pub fn invalid(errors: Vec<FieldProblem>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{} {}", one.pointer, one.detail),
+            many => format!("{} fields are invalid", many.len()),
+        };
+        Self { errors, ..Self::new("validation_failed", detail) }
+    }
+
+    /// One field that was refused.
+    pub fn field(pointer: impl Into<String>, code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldProblem { pointer: pointer.into(), code: code.into(), detail: detail.into() }])
+    }
+
+    /// A fault of ours: the client learns nothing but the request id.
+    pub fn internal(log: impl Into<String>) -> Self {
+        Self { log: Some(log.into()), ..Self::new("internal", "the server failed; its log has the request id") }
+    }
+
+    /// Adds a member of the problem's own.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.extra.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// When to try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body's JSON text.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let mut body = Map::new();
+        body.insert("type".into(), format!("/problems/{}", self.code).into());
+        let title = problem_kind(self.code).map_or("Refused by a rule", |kind| kind.title);
+        body.insert("title".into(), title.into());
+        body.insert("status".into(), self.status.as_u16().into());
+        body.insert("detail".into(), self.detail.clone().into());
+        body.insert("code".into(), self.code.into());
+        body.insert("request_id".into(), request_id::current().map_or(Value::Null, |id| id.to_string().into()));
+        if !self.errors.is_empty() {
+            let errors = serde_json::to_value(&self.errors).unwrap_or_default();
+            body.insert("errors".into(), errors);
+        }
+        body.extend(self.extra.clone());
+        Value::Object(body).to_string()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.log.as_deref().unwrap_or(&self.detail))
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if self.status.is_server_error() && self.status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::error!(code = self.code, error = %self, "a request failed");
+        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(code = self.code, error = %self, "a request was turned away");
+        }
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        response.body(self.body())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let wait = error.retry_after().map_or(1, |wait| wait.as_secs().max(1));
+        let away = |detail: &str| Self {
+            log: Some(error.to_string()),
+            ..Self::new("unavailable", detail.to_owned()).retry_after(wait)
+        };
+        match error.kind() {
+            StoreErrorKind::Unavailable => away("the server is busy or its database is away"),
+            StoreErrorKind::Contention => away("another request was in the way"),
+            StoreErrorKind::CommitUnknown => away("it is not known whether the request was stored; ask again with the same key"),
+            StoreErrorKind::Duplicate => Self {
+                log: Some(error.to_string()),
+                ..Self::new("duplicate", "the same thing is there already")
+            },
+            _ => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<Vec<FieldError>> for Problem {
+    fn from(errors: Vec<FieldError>) -> Self {
+        let field = |error: FieldError| FieldProblem {
+            pointer: error.pointer.to_owned(),
+            code: error.code.to_owned(),
+            detail: error.detail,
+        };
+        Self::invalid(errors.into_iter().map(field).collect())
+    }
+}
+
+impl From<BusinessError> for Problem {
+    fn from(error: BusinessError) -> Self {
+        let detail = error.to_string();
+        match error {
+            BusinessError::Rule { code, .. } => Self::new(code, detail),
+            BusinessError::InsufficientFunds { .. } => Self::new("insufficient_funds", detail),
+            BusinessError::OrderRejected { broker_code, broker_message } => Self::new("order_rejected", detail)
+                .with("broker_code", broker_code)
+                .with("broker_message", broker_message),
+            BusinessError::AuthenticationFailed => Self::new("authentication_failed", detail),
+            BusinessError::AccessDenied => Self::new("access_denied", detail),
+            BusinessError::RateLimited { retry_after_s } => {
+                Self::new("rate_limited", detail).retry_after(retry_after_s)
+            }
+            BusinessError::NotFound(_) => Self::new("not_found", detail),
+            BusinessError::Duplicate(_) => Self::new("duplicate", detail),
+        }
+    }
+}
+
+impl From<AuthenticateError> for Problem {
+    fn from(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::NotAuthenticated => BusinessError::AuthenticationFailed.into(),
+            AuthenticateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Refused(_) => Self::new("authentication_failed", "wrong e-mail address or password"),
+            LoginError::EmailUnverified { .. } => {
+                Self::new("email_unverified", "confirm the e-mail address before signing in")
+            }
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}

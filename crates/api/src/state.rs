@@ -1,0 +1,175 @@
+//! What every route can reach.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use plimsoll_auth::SessionPolicy;
+use plimsoll_core_domain::{Clock, OrderId, UserId};
+use plimsoll_crypto::passwords::Passwords;
+use plimsoll_crypto::tokens::SecretToken;
+use plimsoll_observability::health::HealthRegistry;
+use plimsoll_observability::readiness::Readiness;
+use plimsoll_storage::Db;
+use plimsoll_storage::platform::orders::ClientOrderIds;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::caller::SessionCache;
+use crate::gateway::TradingGateway;
+use crate::problem::Problem;
+use crate::waiters::Waiters;
+
+/// Where ids and secrets come from.
+pub trait IdSource: Send + Sync {
+    /// A UUIDv7.
+    fn order_id(&self) -> OrderId;
+    /// Any UUID.
+    fn request_id(&self) -> Uuid;
+    /// A new session's token.
+    fn session_token(&self) -> SecretToken;
+}
+
+/// How orders may come in from one user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderRate {
+    /// Sustained, per second.
+    pub per_second: NonZeroU32,
+    /// At once.
+    pub burst: NonZeroU32,
+}
+
+/// The settings of the service.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// Lives of sessions.
+    pub sessions: SessionPolicy,
+    /// `None`: no limit (benches).
+    pub order_rate: Option<OrderRate>,
+    /// How long a market order may wait before it is sent, and any other.
+    pub submit_within: (TimeDelta, TimeDelta),
+    /// How long a request waits for the broker's verdict unless it says otherwise.
+    pub default_wait: Duration,
+    /// How long a session is trusted without asking the database again.
+    pub session_cache: Duration,
+    /// Password hashes computed at once.
+    pub parallel_hashes: usize,
+}
+
+/// Everything the routes share.
+pub struct AppState {
+    /// The pool of requests.
+    pub db: Db,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and tokens.
+    pub ids: Arc<dyn IdSource>,
+    /// Client order ids.
+    pub client_order_ids: Arc<dyn ClientOrderIds>,
+    /// The brokers.
+    pub gateway: Arc<dyn TradingGateway>,
+    /// Requests that wait for their orders.
+    pub waiters: Waiters,
+    /// Whether requests may come.
+    pub readiness: Readiness,
+    /// The health checks.
+    pub health: Arc<HealthRegistry>,
+    /// Password hashing.
+    pub passwords: Arc<Passwords>,
+    /// Bounds the password hashes computed at once.
+    pub hashing: Arc<Semaphore>,
+    /// Sessions seen a moment ago.
+    pub session_cache: SessionCache,
+    /// Ends a session's sockets: told of each logout.
+    pub on_logout: Arc<dyn Fn(UserId, Uuid) + Send + Sync>,
+    order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
+    /// The settings.
+    pub settings: ApiSettings,
+}
+
+/// The parts of [`AppState`] that differ from server to server.
+pub struct Parts {
+    /// The pool of requests.
+    pub db: Db,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and tokens.
+    pub ids: Arc<dyn IdSource>,
+    /// Client order ids.
+    pub client_order_ids: Arc<dyn ClientOrderIds>,
+    /// The brokers.
+    pub gateway: Arc<dyn TradingGateway>,
+    /// Requests that wait for their orders.
+    pub waiters: Waiters,
+    /// Whether requests may come.
+    pub readiness: Readiness,
+    /// The health checks.
+    pub health: Arc<HealthRegistry>,
+    /// Password hashing.
+    pub passwords: Arc<Passwords>,
+    /// Told of each logout.
+    pub on_logout: Arc<dyn Fn(UserId, Uuid) + Send + Sync>,
+}
+
+impl AppState {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts, settings: ApiSettings) -> Self {
+        let order_limiter = settings.order_rate.map(|rate| {
+            let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+            (rate, RateLimiter::keyed(quota))
+        });
+        Self {
+            db: parts.db,
+            clock: parts.clock,
+            ids: parts.ids,
+            client_order_ids: parts.client_order_ids,
+            gateway: parts.gateway,
+            waiters: parts.waiters,
+            readiness: parts.readiness,
+            health: parts.health,
+            passwords: parts.passwords,
+            hashing: Arc::new(Semaphore::new(settings.parallel_hashes.max(1))),
+            session_cache: SessionCache::new(settings.session_cache),
+            on_logout: parts.on_logout,
+            order_limiter,
+            settings,
+        }
+    }
+
+    /// Counts an order request of a user.
+    ///
+    /// # Errors
+    /// 429 when the user is over the limit.
+    pub fn count_order(&self, user: UserId) -> Result<(), Problem> {
+        let Some((rate, limiter)) = &self.order_limiter else { return Ok(()) };
+        if limiter.check_key(&user).is_ok() {
+            return Ok(());
+        }
+        let detail = format!("at most {} order requests a second, {} at once", rate.per_second, rate.burst);
+        Err(Problem::new("rate_limited", detail).retry_after(1))
+    }
+
+    /// Forgets users that the rate limit no longer touches; call it now and then.
+    pub fn tidy(&self) {
+        if let Some((_, limiter)) = &self.order_limiter {
+            limiter.retain_recent();
+        }
+        self.session_cache.tidy();
+    }
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The address of a request's client, as far as it is known.
+pub(crate) fn client_ip(request: &actix_web::HttpRequest) -> Option<IpAddr> {
+    request.peer_addr().map(|peer| peer.ip())
+}

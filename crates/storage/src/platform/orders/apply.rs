@@ -1,0 +1,179 @@
+//! Applying what the broker tells: one report is one transaction, and any number of repeats changes nothing more.
+
+use chrono::{DateTime, Utc};
+use plimsoll_core_domain::broker::BrokerOrder;
+use plimsoll_core_domain::fill::{Booking, Execution, Fill, FillBook};
+use plimsoll_core_domain::order::{ObserveError, Order, StateChange};
+use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
+use plimsoll_core_domain::views::{OrderView, json};
+use plimsoll_core_domain::{AccountId, OrderId, StoreError};
+use rust_decimal::Decimal;
+
+use super::events::{event, fill_event, order_event};
+use super::legs::leg_order;
+use super::write::HistoryLine;
+use crate::db::Tx;
+use crate::platform::portfolio::fill_id;
+
+/// What the broker tells of one order.
+#[derive(Clone, Debug)]
+pub struct OrderReport {
+    /// The order as the broker shows it.
+    pub seen: BrokerOrder,
+    /// Executions that the report names, in any order; those booked already are passed over.
+    pub executions: Vec<Execution>,
+    /// A stable word for the order's history, such as `stream:fill`.
+    pub cause: String,
+    /// The broker's words, where it gives a reason.
+    pub reason: Option<String>,
+}
+
+/// What a report did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// No order of this account has either of its ids.
+    UnknownOrder,
+    /// Folded in.
+    Known {
+        /// The order after it.
+        id: OrderId,
+        /// Units that the broker reports as filled and whose executions are not known yet.
+        unbooked: Decimal,
+    },
+}
+
+/// Why a report was not applied; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It contradicts what is on record.
+    #[error("order {order}: {why}")]
+    Contradiction {
+        /// Ours.
+        order: OrderId,
+        /// In what.
+        why: ObserveError,
+    },
+    /// The store's own.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Tx<'_> {
+    /// Folds a report into the order that it is about, books its fills, and writes the events that follow.
+    ///
+    /// # Errors
+    /// The report contradicts the record, or the store's own; the transaction must be rolled back.
+    pub fn apply_report(
+        &mut self,
+        account: AccountId,
+        report: &OrderReport,
+        now: DateTime<Utc>,
+    ) -> Result<Applied, ApplyError> {
+        let found = self.order_id_at_broker(account, &report.seen.id, &report.seen.client_order_id)?;
+        let Some(before) = found.map(|id| self.lock_order(account, id)).transpose()?.flatten() else {
+            return Ok(Applied::UnknownOrder);
+        };
+        let contradiction = |why| ApplyError::Contradiction { order: before.id, why };
+        let mut after = before.clone();
+        let mut lines: Vec<(i64, StateChange)> = Vec::new();
+        let mut keep = |order: &Order, change: Option<StateChange>| {
+            lines.extend(change.map(|change| (order.version, change)));
+        };
+        let change = after.observe(&report.seen, now).map_err(contradiction)?;
+        keep(&after, change);
+        if let Some(reason) = &report.reason {
+            after.status_reason = Some(reason.chars().take(500).collect());
+        }
+
+        let mut fills: Vec<Fill> = Vec::new();
+        if !report.executions.is_empty() {
+            let booked = self.fills_of(account, before.id)?;
+            let pairs = booked.iter().map(|fill| (fill.execution.qty.get(), fill.execution.cum_qty.get()));
+            let mut book = FillBook::new(pairs);
+            for execution in &report.executions {
+                let (booking, change) = after.book(&mut book, execution, now).map_err(contradiction)?;
+                keep(&after, change);
+                if booking == Booking::New {
+                    fills.push(Fill {
+                        id: fill_id(after.id, execution.cum_qty),
+                        order_id: after.id,
+                        account_id: account,
+                        symbol: after.terms.symbol.clone(),
+                        side: after.terms.side,
+                        execution: execution.clone(),
+                        fee: Decimal::ZERO,
+                        realized_pl: Decimal::ZERO,
+                    });
+                }
+            }
+        }
+
+        if after != before {
+            self.update_order_row(&after)?;
+        }
+        for (version, change) in &lines {
+            let line = HistoryLine {
+                version: *version,
+                at: now,
+                from: Some(change.from),
+                to: change.to,
+                cause: &report.cause,
+                detail: report.reason.as_deref(),
+            };
+            self.insert_history(&after, &line)?;
+        }
+        let mut events = Vec::new();
+        self.add_legs(&after, &report.seen, now, &mut events)?;
+        let holding_events = self.book_fills(&after, &mut fills, now)?;
+        events.extend(fills.iter().map(fill_event));
+        let legs = self.legs_of(account, &[after.id])?;
+        events.extend(order_event(&before, &after, &legs));
+        events.extend(holding_events);
+        self.append_events(StreamId::User(after.user_id), &events, now)?;
+        Ok(Applied::Known { id: after.id, unbooked: after.unbooked_qty() })
+    }
+
+    /// Writes the fills' rows and the position that they change.
+    fn book_fills(
+        &mut self,
+        order: &Order,
+        fills: &mut [Fill],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<NewEvent>, ApplyError> {
+        if fills.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut holding = self.lock_holding(order.account_id, order.user_id, &order.terms.symbol, now)?;
+        for fill in fills.iter_mut() {
+            let execution = &fill.execution;
+            fill.realized_pl = holding
+                .position
+                .apply(fill.side, execution.qty, execution.price)
+                .map_err(|_| ApplyError::Contradiction { order: order.id, why: ObserveError::Overflow })?;
+            holding.last_price = Some(execution.price);
+            self.insert_fill(order.user_id, fill, now)?;
+        }
+        holding.updated_at = now.max(holding.updated_at);
+        self.save_holding(&holding)?;
+        Ok(self.portfolio_events(order, &holding, now)?.into())
+    }
+
+    /// Makes the orders of legs that the broker shows for the first time.
+    pub(crate) fn add_legs(
+        &mut self,
+        parent: &Order,
+        seen: &BrokerOrder,
+        now: DateTime<Utc>,
+        events: &mut Vec<NewEvent>,
+    ) -> Result<(), StoreError> {
+        for leg in &seen.legs {
+            if self.order_id_at_broker(parent.account_id, &leg.id, &leg.client_order_id)?.is_some() {
+                continue;
+            }
+            let order = leg_order(parent, leg, now)?;
+            self.insert_order_row(&order, "leg")?;
+            events.push(event(EventKind::OrderCreated, json(&OrderView::new(&order, &[]))));
+        }
+        Ok(())
+    }
+}

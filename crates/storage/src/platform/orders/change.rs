@@ -1,0 +1,246 @@
+//! Wishes to cancel or replace an order: written here, carried out by their jobs.
+
+use chrono::{DateTime, Utc};
+use plimsoll_core_domain::broker::ReplaceOrder;
+use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus, Pricing, SubmitNotes, Trail};
+use plimsoll_core_domain::stream::{EventKind, StreamId};
+use plimsoll_core_domain::views::{OrderView, json};
+use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId, StoreError, StoreErrorKind};
+use plimsoll_reliability::jobs::JobQueue;
+use plimsoll_reliability::submit::{CancelPayload, OrderEvent, ReplacePayload, SubmitStore};
+use rust_decimal::Decimal;
+
+use super::events::{event, order_event};
+use super::write::HistoryLine;
+use crate::db::Tx;
+
+/// What became of a wish to cancel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CancelWish {
+    /// No such order in this account.
+    NoOrder,
+    /// It is final.
+    NotOpen(Box<Order>),
+    /// It had not been sent: it is canceled now.
+    Withdrawn(Box<Order>),
+    /// The broker will be asked.
+    Asked(Box<Order>),
+}
+
+/// What became of a wish to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplaceWish {
+    /// No such order in this account.
+    NoOrder,
+    /// It is final, or not at the broker yet, or a change of it is under way.
+    NotOpen(Box<Order>),
+    /// The change does not fit the order: which field, a stable code, and why.
+    Unfit(&'static str, &'static str, String),
+    /// The replacement, accepted; the broker will be asked.
+    Asked(Box<Order>),
+}
+
+/// The new order of a replacement.
+#[derive(Clone, Debug)]
+pub struct NewReplacement {
+    /// Its id.
+    pub id: OrderId,
+    /// Its client order id.
+    pub client_order_id: ClientOrderId,
+    /// After it, it is not sent any more.
+    pub deadline: DateTime<Utc>,
+}
+
+impl Tx<'_> {
+    /// Takes a wish to cancel an order.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn wish_cancel(
+        &mut self,
+        account: AccountId,
+        id: OrderId,
+        now: DateTime<Utc>,
+    ) -> Result<CancelWish, StoreError> {
+        let Some(before) = Tx::lock_order(self, account, id)? else { return Ok(CancelWish::NoOrder) };
+        if before.status.is_final() {
+            return Ok(CancelWish::NotOpen(Box::new(before)));
+        }
+        if before.status == OrderStatus::PendingSubmit && before.submit.attempts == 0 {
+            let mut after = before.clone();
+            after
+                .move_to(OrderStatus::Canceled, Some("canceled before it was sent"), now)
+                .map_err(|why| StoreError::new(StoreErrorKind::Other, why.to_string()))?;
+            self.save_order(&before, &after, &OrderEvent::Withdrawn, now)?;
+            return Ok(CancelWish::Withdrawn(Box::new(after)));
+        }
+        self.enqueue(&CancelPayload::job(&before))?;
+        Ok(CancelWish::Asked(Box::new(before)))
+    }
+
+    /// Takes a wish to replace an order.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn wish_replace(
+        &mut self,
+        account: AccountId,
+        id: OrderId,
+        change: &ReplaceOrder,
+        new: NewReplacement,
+        now: DateTime<Utc>,
+    ) -> Result<ReplaceWish, StoreError> {
+        let Some(old) = Tx::lock_order(self, account, id)? else { return Ok(ReplaceWish::NoOrder) };
+        let replaceable = matches!(old.status, OrderStatus::New | OrderStatus::PartiallyFilled | OrderStatus::Held);
+        let Some(target) = old.broker_order_id.clone().filter(|_| replaceable) else {
+            return Ok(ReplaceWish::NotOpen(Box::new(old)));
+        };
+        let terms = match changed_terms(&old, change) {
+            Ok(terms) => terms,
+            Err((pointer, code, why)) => return Ok(ReplaceWish::Unfit(pointer, code, why)),
+        };
+        let replacement = Order {
+            id: new.id,
+            client_order_id: new.client_order_id,
+            broker_order_id: None,
+            terms,
+            status: OrderStatus::PendingSubmit,
+            status_reason: None,
+            filled_qty: Decimal::ZERO,
+            filled_value: Decimal::ZERO,
+            broker: None,
+            replaces: Some(old.id),
+            replaced_by: None,
+            submit: SubmitNotes { attempts: 0, deadline: new.deadline, started_at: None, probes: 0 },
+            created_at: now,
+            submitted_at: None,
+            updated_at: now,
+            closed_at: None,
+            version: 1,
+            ..old.clone()
+        };
+        self.insert_order_row(&replacement, "replacement")?;
+        // An absent quantity would carry the original one over, and overfill what is half filled (contract section 7).
+        let change = ReplaceOrder { qty: replacement.terms.qty(), ..change.clone() };
+        self.enqueue(&ReplacePayload::new(&replacement, target, &change).job(&replacement))?;
+        let mut events = vec![event(EventKind::OrderCreated, json(&OrderView::new(&replacement, &[])))];
+        events.extend(self.move_old(&old, OrderStatus::PendingReplace, None, "replace_asked", now)?);
+        self.append_events(StreamId::User(old.user_id), &events, now)?;
+        Ok(ReplaceWish::Asked(Box::new(replacement)))
+    }
+
+    /// The order that a replacement stands for follows the replacement's fate.
+    pub(crate) fn settle_replaced(
+        &mut self,
+        replacement: &Order,
+        change: &OrderEvent<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<plimsoll_core_domain::stream::NewEvent>, StoreError> {
+        let Some(old) = replacement.replaces else { return Ok(Vec::new()) };
+        let taken = matches!(change, OrderEvent::Taken(_) | OrderEvent::Found(_));
+        let refused = matches!(change, OrderEvent::Rejected { .. } | OrderEvent::NotSent | OrderEvent::Withdrawn);
+        if !taken && !refused {
+            return Ok(Vec::new());
+        }
+        let Some(old) = Tx::lock_order(self, replacement.account_id, old)? else { return Ok(Vec::new()) };
+        if taken {
+            // The broker says itself when the old one has ended; here only the link is kept.
+            let mut linked = old.clone();
+            linked.replaced_by = Some(replacement.id);
+            if linked != old {
+                linked.version += 1;
+                linked.updated_at = now.max(linked.updated_at);
+                self.update_order_row(&linked)?;
+            }
+            return Ok(Vec::new());
+        }
+        if old.status != OrderStatus::PendingReplace {
+            return Ok(Vec::new());
+        }
+        let live = if old.filled_qty.is_zero() { OrderStatus::New } else { OrderStatus::PartiallyFilled };
+        let reason = replacement.status_reason.as_deref().unwrap_or("the replacement was refused");
+        Ok(self.move_old(&old, live, Some(reason), "replace_refused", now)?.into_iter().collect())
+    }
+
+    fn move_old(
+        &mut self,
+        old: &Order,
+        to: OrderStatus,
+        reason: Option<&str>,
+        cause: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<plimsoll_core_domain::stream::NewEvent>, StoreError> {
+        let mut moved = old.clone();
+        moved.move_to(to, reason, now).map_err(|why| StoreError::new(StoreErrorKind::Other, why.to_string()))?;
+        self.update_order_row(&moved)?;
+        if moved.status != old.status {
+            let line = HistoryLine {
+                version: moved.version,
+                at: now,
+                from: Some(old.status),
+                to: moved.status,
+                cause,
+                detail: reason,
+            };
+            self.insert_history(&moved, &line)?;
+        }
+        Ok(order_event(old, &moved, &[]))
+    }
+}
+
+type Unfit = (&'static str, &'static str, String);
+
+/// The order's terms with the change applied (Alpaca's contract section 3, Replace).
+fn changed_terms(old: &Order, change: &ReplaceOrder) -> Result<NewOrder, Unfit> {
+    let unfit = |pointer, why: &str| (pointer, "not_allowed", why.to_owned());
+    let mut terms = old.terms.clone();
+    if let Some(qty) = change.qty {
+        match old.terms.size {
+            OrderSize::Notional(_) => return Err(unfit("/qty", "an order by amount cannot be replaced")),
+            OrderSize::Qty(now) if !now.is_whole() || !qty.is_whole() => {
+                return Err(unfit("/qty", "a fractional quantity cannot be changed"));
+            }
+            OrderSize::Qty(_) if qty.get() <= old.filled_qty => {
+                return Err(unfit("/qty", "must be more than what is filled already: it is the new total"));
+            }
+            OrderSize::Qty(_) => terms.size = OrderSize::Qty(qty),
+        }
+    }
+    let equity = !terms.is_crypto();
+    let on_tick = |pointer, price: plimsoll_core_domain::Price| match price.check_tick(price.us_equity_tick()) {
+        Err(error) if equity => Err((pointer, "sub_penny", error.to_string())),
+        _ => Ok(price),
+    };
+    if let Some(price) = change.limit_price {
+        let price = on_tick("/limit_price", price)?;
+        terms.pricing = match terms.pricing {
+            Pricing::Limit { .. } => Pricing::Limit { limit: price },
+            Pricing::StopLimit { stop, .. } => Pricing::StopLimit { stop, limit: price },
+            _ => return Err(unfit("/limit_price", "the order has no limit price")),
+        };
+    }
+    if let Some(price) = change.stop_price {
+        let price = on_tick("/stop_price", price)?;
+        terms.pricing = match terms.pricing {
+            Pricing::Stop { .. } => Pricing::Stop { stop: price },
+            Pricing::StopLimit { limit, .. } => Pricing::StopLimit { stop: price, limit },
+            _ => return Err(unfit("/stop_price", "the order has no stop price")),
+        };
+    }
+    if let Some(trail) = change.trail {
+        terms.pricing = match (terms.pricing, trail) {
+            (Pricing::TrailingStop { trail: Trail::Price(_) }, Trail::Price(_))
+            | (Pricing::TrailingStop { trail: Trail::Percent(_) }, Trail::Percent(_)) => {
+                Pricing::TrailingStop { trail }
+            }
+            _ => return Err(unfit("/trail", "the order has no trailing distance of this kind")),
+        };
+    }
+    if let Some(tif) = change.time_in_force {
+        terms.time_in_force = tif;
+    }
+    if terms == old.terms {
+        return Err(("", "no_change", "the request changes nothing".to_owned()));
+    }
+    Ok(terms)
+}

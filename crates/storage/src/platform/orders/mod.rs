@@ -1,0 +1,17 @@
+//! Orders: accepting them, sending them, and applying what the broker tells.
+
+mod accept;
+mod apply;
+mod change;
+mod events;
+mod find;
+mod legs;
+mod row;
+mod submit;
+mod write;
+
+pub use accept::{AcceptOrder, Accepted, ClientOrderIds, KeyState};
+pub use apply::{Applied, ApplyError, OrderReport};
+pub use change::{CancelWish, NewReplacement, ReplaceWish};
+pub use find::{OrderFilter, OrderPage};
+pub use submit::{SYNC_ORDER, SyncPayload};

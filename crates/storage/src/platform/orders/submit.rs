@@ -1,0 +1,108 @@
+//! The submit protocol's port on the store.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::order::Order;
+use plimsoll_core_domain::stream::{EventKind, StreamId};
+use plimsoll_core_domain::views::json;
+use plimsoll_core_domain::{AccountId, OrderId, StoreError};
+use plimsoll_reliability::jobs::{JobQueue, NewJob};
+use plimsoll_reliability::submit::{BROKER_QUEUE, LockedOrder, OrderEvent, SubmitStore};
+use serde::{Deserialize, Serialize};
+
+use super::events::{event, order_event};
+use super::write::HistoryLine;
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+/// The kind of the job that asks the broker for one order and its fills.
+pub const SYNC_ORDER: &str = "sync_order";
+
+/// Which order to ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncPayload {
+    /// Whose.
+    pub account_id: AccountId,
+    /// Ours.
+    pub order_id: OrderId,
+}
+
+impl SyncPayload {
+    /// The job; a second one for the same order is not queued while one waits.
+    #[must_use]
+    pub fn job(account_id: AccountId, order_id: OrderId) -> NewJob {
+        NewJob::new(BROKER_QUEUE, SYNC_ORDER, &Self { account_id, order_id }).dedup(order_id.to_string())
+    }
+}
+
+impl SubmitStore for Tx<'_> {
+    fn lock_order(&mut self, id: OrderId) -> Result<Option<LockedOrder>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Place {
+            #[diesel(sql_type = BigInt)]
+            account_id: i64,
+            #[diesel(sql_type = Timestamptz)]
+            now: DateTime<Utc>,
+        }
+        let place = prepared("SELECT account_id, clock_timestamp() AS now FROM orders WHERE id = ?")
+            .bind::<SqlUuid, _>(id.0)
+            .get_result::<Place>(self.conn())
+            .optional()
+            .store()?;
+        let Some(place) = place else { return Ok(None) };
+        let order = Tx::lock_order(self, AccountId(place.account_id), id)?;
+        Ok(order.map(|order| LockedOrder { order, now: place.now }))
+    }
+
+    fn save_order(
+        &mut self,
+        before: &Order,
+        after: &Order,
+        change: &OrderEvent<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        // The job first: in the lock order jobs stand before stream heads.
+        if after.unbooked_qty() > rust_decimal::Decimal::ZERO || change.seen().is_some_and(|seen| !seen.legs.is_empty()) {
+            self.enqueue(&SyncPayload::job(after.account_id, after.id))?;
+        }
+        self.update_order_row(after)?;
+        if before.status != after.status {
+            let line = HistoryLine {
+                version: after.version,
+                at: now,
+                from: Some(before.status),
+                to: after.status,
+                cause: change.cause(),
+                detail: after.status_reason.as_deref(),
+            };
+            self.insert_history(after, &line)?;
+        }
+        let mut events = Vec::new();
+        let taken = match change {
+            OrderEvent::Taken(seen) | OrderEvent::Found(seen) => Some(*seen),
+            _ => None,
+        };
+        if let Some(seen) = taken {
+            self.add_legs(after, seen, now, &mut events)?;
+        }
+        let legs = if taken.is_some_and(|seen| !seen.legs.is_empty()) {
+            self.legs_of(after.account_id, &[after.id])?
+        } else {
+            Vec::new()
+        };
+        events.extend(order_event(before, after, &legs));
+        events.extend(self.settle_replaced(after, change, now)?);
+        if matches!(change, OrderEvent::Conflict(_)) {
+            let message = format!("order {} is another order at the broker: look at both before trading on", after.id);
+            let alert = serde_json::json!({ "message": message, "severity": "critical" });
+            events.push(event(EventKind::SystemAlert, json(&alert)));
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.append_events(StreamId::User(after.user_id), &events, now)?;
+        Ok(())
+    }
+}
