@@ -1,0 +1,10 @@
+//! The adapter against servers that run inside the test.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod contract;
+mod failures;
+mod payloads;
+mod requests;
+mod stream;
+mod support;
