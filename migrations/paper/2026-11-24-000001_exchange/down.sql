@@ -1,0 +1,3 @@
+DROP TABLE exchange_writer;
+DROP TABLE exchange_clock;
+DROP TABLE exchange;

@@ -1,0 +1,3 @@
+DROP TABLE watchlists;
+DROP TABLE api_keys;
+DROP TABLE accounts;
