@@ -35,13 +35,14 @@ pub enum Answer {
     Late(Duration),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Ledger {
     /// With the time from which each can be seen.
     orders: Vec<(DateTime<Utc>, BrokerOrder)>,
     sends: VecDeque<Answer>,
     looks: VecDeque<Answer>,
     calls: Vec<String>,
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// The broker as one process reaches it. Clones made by [`for_process`](Self::for_process) share the ledger.
@@ -85,6 +86,12 @@ impl FakeBroker {
     /// What it does with the next looks.
     pub fn answer_looks(&self, answers: impl IntoIterator<Item = Answer>) {
         self.lock().looks.extend(answers);
+    }
+
+    /// Before the next call that sends something has any effect, runs `work` on a thread of its own to its end: what
+    /// others do while the caller is frozen.
+    pub fn meanwhile(&self, work: impl FnOnce() + Send + 'static) {
+        self.lock().meanwhile = Some(Box::new(work));
     }
 
     /// All orders that it has taken.
@@ -163,6 +170,10 @@ impl FakeBroker {
     ) -> Result<T, BrokerError> {
         if !self.faults.step() {
             return Err(Self::lost());
+        }
+        let meanwhile = self.lock().meanwhile.take();
+        if let Some(work) = meanwhile {
+            std::thread::spawn(work).join().expect("what happens meanwhile goes well");
         }
         let (now, answer) = {
             let mut ledger = self.lock();
@@ -358,6 +369,6 @@ impl Brokers for FakeBroker {
 
 impl std::fmt::Debug for FakeBroker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FakeBroker").field("ledger", &self.ledger).finish_non_exhaustive()
+        f.debug_struct("FakeBroker").field("calls", &self.calls()).finish_non_exhaustive()
     }
 }
