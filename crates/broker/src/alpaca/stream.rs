@@ -3,10 +3,11 @@
 mod handshake;
 mod session;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plimsoll_core_domain::broker::{BrokerError, TradeSink};
+use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -32,11 +33,16 @@ impl End {
     }
 }
 
+fn rng(jitter: &Mutex<SmallRng>) -> MutexGuard<'_, SmallRng> {
+    jitter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(super) async fn follow(http: &Http, jitter: &Mutex<SmallRng>, sink: &dyn TradeSink) -> BrokerError {
     let timings = http.config.timings;
     let mut reconnect = Reconnect::new(timings.reconnect_base, timings.reconnect_cap);
     loop {
-        let end = match handshake::connect(http).await {
+        let mask = rng(jitter).random();
+        let end = match handshake::connect(http, mask).await {
             Ok(connected) => {
                 let since = Instant::now();
                 let end = session::run(connected, &http.config, sink).await;
@@ -52,10 +58,7 @@ pub(super) async fn follow(http: &Http, jitter: &Mutex<SmallRng>, sink: &dyn Tra
             End::Unauthorized(why) => return BrokerError::Unauthorized(why),
             End::Lost { reason, retry_after } => (reason, retry_after.unwrap_or_default()),
         };
-        let delay = {
-            let mut rng = jitter.lock().unwrap_or_else(PoisonError::into_inner);
-            reconnect.next_delay(&mut *rng).max(retry_after)
-        };
+        let delay = reconnect.next_delay(&mut *rng(jitter)).max(retry_after);
         let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(reason, retry_ms, "The broker's order stream is off");
         sink.disconnected(reason, delay).await;

@@ -6,5 +6,6 @@ mod contract;
 mod failures;
 mod payloads;
 mod requests;
+mod secrets;
 mod stream;
 mod support;

@@ -2,6 +2,8 @@
 
 use futures_util::{SinkExt, StreamExt};
 use plimsoll_core_domain::broker::{BrokerError, TradeUpdate};
+use secrecy::zeroize::Zeroizing;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -23,19 +25,24 @@ pub(super) struct Connected {
     pub(super) early: Vec<TradeUpdate>,
 }
 
-pub(super) async fn connect(http: &Http) -> Result<Connected, End> {
+/// `mask` hides the first frame from intermediaries (RFC 6455 section 5.3).
+pub(super) async fn connect(http: &Http, mask: [u8; 4]) -> Result<Connected, End> {
     let credentials = http.credentials().await.map_err(|error| match error {
         BrokerError::Unauthorized(why) => End::Unauthorized(why),
         other => End::lost(other.to_string()),
     })?;
     let within = http.config.timings.stream_handshake;
-    match tokio::time::timeout(within, handshake(&http.config, &credentials)).await {
+    match tokio::time::timeout(within, handshake(&http.config, &credentials, mask)).await {
         Ok(result) => result,
         Err(_) => Err(End::lost(format!("the stream's handshake took longer than {within:?}"))),
     }
 }
 
-async fn handshake(config: &AlpacaConfig, credentials: &Credentials) -> Result<Connected, End> {
+async fn handshake(
+    config: &AlpacaConfig,
+    credentials: &Credentials,
+    mask: [u8; 4],
+) -> Result<Connected, End> {
     let limits = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(config.max_body_bytes))
@@ -43,7 +50,7 @@ async fn handshake(config: &AlpacaConfig, credentials: &Credentials) -> Result<C
     let (mut socket, _) =
         connect_async_with_config(config.stream_url(), Some(limits), true).await.map_err(refused)?;
 
-    say(&mut socket, &Command::authenticate(credentials)).await?;
+    authenticate(&mut socket, credentials, mask).await?;
     let mut early = Vec::new();
     loop {
         match hear(&mut socket).await? {
@@ -86,6 +93,38 @@ fn refused(error: Error) -> End {
         },
         _ => End::lost(format!("no connection to the order stream: {}", chain(&error))),
     }
+}
+
+/// Writes the frame to the connection itself: the WebSocket library writes every frame that it sends into its trace log.
+async fn authenticate(socket: &mut Socket, credentials: &Credentials, mask: [u8; 4]) -> Result<(), End> {
+    let text = Zeroizing::new(Command::authenticate(credentials).to_json());
+    let frame = masked_text_frame(text.as_bytes(), mask)
+        .ok_or_else(|| End::Unauthorized("the credentials are too long".to_owned()))?;
+    let connection = socket.get_mut();
+    let sent = async {
+        connection.write_all(&frame).await?;
+        connection.flush().await
+    };
+    sent.await.map_err(|error| End::lost(format!("the connection broke during the handshake: {error}")))
+}
+
+/// One final text frame from a client (RFC 6455 section 5.2), of at most 65,535 bytes.
+fn masked_text_frame(payload: &[u8], mask: [u8; 4]) -> Option<Zeroizing<Vec<u8>>> {
+    const FINAL_TEXT: u8 = 0x81;
+    const MASKED: u8 = 0x80;
+    let length = u16::try_from(payload.len()).ok()?;
+    let mut frame = Zeroizing::new(Vec::with_capacity(payload.len() + 8));
+    frame.push(FINAL_TEXT);
+    match u8::try_from(length) {
+        Ok(short) if short < 126 => frame.push(MASKED | short),
+        _ => {
+            frame.push(MASKED | 126);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    Some(frame)
 }
 
 async fn say(socket: &mut Socket, command: &Command<'_>) -> Result<(), End> {
