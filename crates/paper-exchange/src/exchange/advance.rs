@@ -17,12 +17,12 @@ use super::valuation::maintenance_of;
 use super::{Exchange, micros};
 
 /// The next thing to happen. Variants are in the order in which they happen at one instant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// An order is due.
-    Timer(u64, OrderId),
     /// A symbol prints.
     Print(String),
+    /// An order is due.
+    Timer(u64, OrderId),
     /// A part of the day begins or ends.
     Boundary,
 }
@@ -75,7 +75,9 @@ impl Exchange {
                 };
                 if let Some(print) = print
                     && print.at <= to
-                    && next.as_ref().is_none_or(|(at, event)| (print.at, 1) < (*at, rank(event)))
+                    && next
+                        .as_ref()
+                        .is_none_or(|(at, event)| (print.at, &Event::Print(symbol.clone())) < (*at, event))
                 {
                     next = Some((print.at, Event::Print(symbol.clone())));
                 }
@@ -254,14 +256,6 @@ pub(super) fn start_trailing(order: &mut Order, last: Option<Decimal>) {
     if let Some(last) = last {
         order.hwm = Some(last);
         order.stop_price = trail_stop(order.side, last, order.trail_price, order.trail_percent);
-    }
-}
-
-const fn rank(event: &Event) -> u8 {
-    match event {
-        Event::Timer(..) => 0,
-        Event::Print(_) => 1,
-        Event::Boundary => 2,
     }
 }
 
