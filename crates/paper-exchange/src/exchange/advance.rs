@@ -17,7 +17,7 @@ use super::valuation::maintenance_of;
 use super::{Exchange, micros};
 
 /// The next thing to happen. Variants are in the order in which they happen at one instant.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum Event {
     /// A symbol prints.
     Print(String),
@@ -43,10 +43,15 @@ impl Exchange {
                     upcoming.remove(&symbol);
                     self.on_print(&symbol);
                 }
-                Event::Boundary => self.on_boundary(at),
+                Event::Boundary => {
+                    self.next_boundary = None;
+                    self.on_boundary(at);
+                }
             }
         }
         self.now = to;
+        // Passed while no order was there to stop for.
+        self.next_boundary = self.next_boundary.filter(|at| *at > to);
         if self.next_close <= self.now {
             self.roll(calendar::last_closed(self.now));
         }
@@ -75,14 +80,12 @@ impl Exchange {
                 };
                 if let Some(print) = print
                     && print.at <= to
-                    && next
-                        .as_ref()
-                        .is_none_or(|(at, event)| (print.at, &Event::Print(symbol.clone())) < (*at, event))
+                    && next.as_ref().is_none_or(|(at, event)| comes_before(print.at, *at, event))
                 {
                     next = Some((print.at, Event::Print(symbol.clone())));
                 }
             }
-            let boundary = match self.next_boundary.filter(|at| *at > self.now) {
+            let boundary = match self.next_boundary {
                 Some(at) => at,
                 None => {
                     let at = boundary_after(self.now);
@@ -257,6 +260,11 @@ pub(super) fn start_trailing(order: &mut Order, last: Option<Decimal>) {
         order.hwm = Some(last);
         order.stop_price = trail_stop(order.side, last, order.trail_price, order.trail_percent);
     }
+}
+
+/// Whether a print comes before an event: at one instant before all but other prints.
+fn comes_before(print: DateTime<Utc>, at: DateTime<Utc>, event: &Event) -> bool {
+    print < at || print == at && !matches!(event, Event::Print(_))
 }
 
 /// The next start or end of a part of a trading day.

@@ -54,7 +54,7 @@ pub struct Exchange {
     stamp: DateTime<Utc>,
     /// The next close whose day is still to be rolled.
     next_close: DateTime<Utc>,
-    /// The next opening or close of a session to stop at while orders work; may lie in the past.
+    /// The next start or end of a part of the day, not yet stopped at; looked for while orders are open.
     next_boundary: Option<DateTime<Utc>>,
     accounts: BTreeMap<AccountId, Account>,
     orders: HashMap<OrderId, OrderRecord>,
