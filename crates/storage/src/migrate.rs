@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use diesel::connection::Connection;
+use diesel::connection::{Connection, SimpleConnection};
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Bool};
@@ -69,6 +69,16 @@ impl MigrationSet {
             Self::Platform => "platform",
             #[cfg(feature = "paper")]
             Self::Paper => "paper",
+        }
+    }
+
+    /// Tables whose rows are never changed or deleted.
+    fn append_only(self) -> &'static [&'static str] {
+        match self {
+            #[cfg(feature = "platform")]
+            Self::Platform => &["audit_log"],
+            #[cfg(feature = "paper")]
+            Self::Paper => &[],
         }
     }
 
@@ -167,6 +177,25 @@ pub fn revert_all(url: &str, set: MigrationSet) -> Result<Report, MigrateError> 
         }
     }
     Ok(report)
+}
+
+/// Lets `role` use what the migrations made: read and write rows, use sequences, but not change or delete what is only
+/// ever appended to. `url` must be the owner's; the role must be there. Run it after each [`migrate`]; it is repeatable.
+///
+/// # Errors
+/// `Store` when the server refuses.
+pub fn grant_application_role(url: &str, set: MigrationSet, role: &str) -> Result<(), MigrateError> {
+    let role = crate::db::quote_identifier(role);
+    let mut statements = format!(
+        "GRANT USAGE ON SCHEMA public TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+         GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {role};
+         REVOKE INSERT, UPDATE, DELETE ON __diesel_schema_migrations FROM {role};"
+    );
+    for table in set.append_only() {
+        statements.push_str(&format!("REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {role};"));
+    }
+    Ok(connect(url)?.batch_execute(&statements).store()?)
 }
 
 fn connect(url: &str) -> Result<PgConnection, MigrateError> {

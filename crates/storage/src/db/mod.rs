@@ -4,6 +4,7 @@ mod admission;
 mod counter;
 pub(crate) mod errors;
 mod pool;
+pub(crate) mod prepared;
 pub(crate) mod settings;
 mod tx;
 pub(crate) mod url;
@@ -25,6 +26,7 @@ pub use self::url::{database_of, with_database};
 use self::admission::{Admission, Permit};
 use self::errors::{RETRY_AFTER, StoreResult, unavailable};
 use self::pool::Pool;
+use self::tx::Extension;
 
 const READ_WRITE: &str = "BEGIN";
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -41,6 +43,7 @@ const ATTEMPTS: u32 = 3;
 pub struct Db {
     inner: Arc<Inner>,
     after_commit: Option<Arc<dyn AfterCommit>>,
+    extension: Option<Extension>,
 }
 
 struct Inner {
@@ -70,7 +73,7 @@ impl Db {
     pub fn open(url: &str, settings: DbSettings) -> Result<Self, StoreError> {
         let inner =
             Inner { admission: Admission::new(&settings), pool: Pool::open(url, &settings)?, settings };
-        let db = Self { inner: Arc::new(inner), after_commit: None };
+        let db = Self { inner: Arc::new(inner), after_commit: None, extension: None };
         db.read_blocking(|tx| {
             let language: MessageLanguage = sql_query("SHOW lc_messages").get_result(tx.conn()).store()?;
             if !language.is_english() {
@@ -89,6 +92,13 @@ impl Db {
     #[must_use]
     pub fn with_after_commit(mut self, hook: Arc<dyn AfterCommit>) -> Self {
         self.after_commit = Some(hook);
+        self
+    }
+
+    /// The same pool, whose transactions can reach `value` (keys that rows are written with).
+    #[must_use]
+    pub(crate) fn with_extension<T: Send + Sync + 'static>(mut self, value: Arc<T>) -> Self {
+        self.extension = Some(value);
         self
     }
 
@@ -293,7 +303,7 @@ impl Db {
         E: From<StoreError>,
     {
         let mut pooled = self.inner.pool.begin(begin).map_err(Failure::Store)?;
-        let mut tx = Tx::new(&mut pooled.conn);
+        let mut tx = Tx::new(&mut pooled.conn, self.extension.clone());
         match work(&mut tx) {
             Ok(value) => {
                 let notes = tx.into_notes();
@@ -328,7 +338,7 @@ impl Db {
         let mut first = true;
         loop {
             let mut pooled = self.inner.pool.check_out()?;
-            let mut tx = Tx::new(&mut pooled.conn);
+            let mut tx = Tx::new(&mut pooled.conn, self.extension.clone());
             let outcome = work(&mut tx);
             let notes = tx.into_notes();
             let lost = outcome.is_err() && pooled.probe.lost();
@@ -388,6 +398,12 @@ impl<E: From<StoreError>> Failure<E> {
     }
 }
 
+/// A name for use inside a statement.
+#[cfg(any(feature = "platform", feature = "paper", feature = "private-postgres"))]
+pub(crate) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 #[derive(QueryableByName)]
 struct MessageLanguage {
     #[diesel(sql_type = Text)]
@@ -419,6 +435,12 @@ mod tests {
         assert!(pauses.iter().all(|p| (Duration::from_millis(20)..=Duration::from_millis(80)).contains(p)));
         assert!(pauses.iter().any(|p| *p < Duration::from_millis(30)));
         assert!(pauses.iter().any(|p| *p > Duration::from_millis(70)));
+    }
+
+    #[test]
+    #[cfg(any(feature = "platform", feature = "paper", feature = "private-postgres"))]
+    fn identifiers_are_quoted() {
+        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! One transaction, and what is to be told once it has committed.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use diesel::PgConnection;
 use plimsoll_core_domain::stream::StreamEvent;
 
@@ -20,6 +23,9 @@ pub trait AfterCommit: Send + Sync {
     fn committed(&self, notes: Vec<CommitNote>);
 }
 
+/// A value that transactions can reach.
+pub(super) type Extension = Arc<dyn Any + Send + Sync>;
+
 /// An open transaction (or, in [`Db::read`](super::Db::read), a connection in autocommit). The repositories of the
 /// domain crates are implemented on it.
 ///
@@ -28,11 +34,21 @@ pub trait AfterCommit: Send + Sync {
 pub struct Tx<'c> {
     conn: &'c mut PgConnection,
     notes: Vec<CommitNote>,
+    extension: Option<Extension>,
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn new(conn: &'c mut PgConnection) -> Self {
-        Self { conn, notes: Vec::new() }
+    pub(crate) fn new(conn: &'c mut PgConnection, extension: Option<Extension>) -> Self {
+        Self { conn, notes: Vec::new(), extension }
+    }
+
+    /// The value that the database's handle was given, where it is of this type.
+    #[cfg_attr(
+        not(feature = "platform"),
+        expect(dead_code, reason = "only the platform's transactions need one")
+    )]
+    pub(crate) fn extension<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.extension.clone()?.downcast().ok()
     }
 
     /// The connection, for the implementations of the ports.

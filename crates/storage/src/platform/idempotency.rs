@@ -62,11 +62,13 @@ impl IdempotencyStore for Tx<'_> {
         let bad = |column: &str, why: &str| {
             StoreError::inconsistent("idempotency_keys", column, format!("user {}", claim.user), why)
         };
-        let fingerprint: [u8; 32] = record.fingerprint.try_into().map_err(|_| bad("fingerprint", "not 32 bytes"))?;
+        let fingerprint: [u8; 32] =
+            record.fingerprint.try_into().map_err(|_| bad("fingerprint", "not 32 bytes"))?;
         let reply = match (record.provisional, record.status, record.body) {
-            (false, Some(status), Some(body)) => {
-                Some(StoredReply { status: u16::try_from(status).map_err(|_| bad("status", "negative"))?, body })
-            }
+            (false, Some(status), Some(body)) => Some(StoredReply {
+                status: u16::try_from(status).map_err(|_| bad("status", "negative"))?,
+                body,
+            }),
             _ => None,
         };
         Ok(Claimed::Taken(KeyRecord { fingerprint: Fingerprint(fingerprint), reply }))

@@ -111,13 +111,17 @@ impl TryFrom<FillRow> for Fill {
     type Error = StoreError;
     fn try_from(row: FillRow) -> Result<Self, StoreError> {
         let id = row.id;
-        let bad = |column: &'static str| move |why: String| StoreError::inconsistent("fills", column, id, why);
+        let bad =
+            |column: &'static str| move |why: String| StoreError::inconsistent("fills", column, id, why);
         Ok(Fill {
             id: FillId(id),
             order_id: OrderId(row.order_id),
             account_id: AccountId(row.account_id),
             symbol: Symbol::new(row.symbol).map_err(|why| bad("symbol")(why.to_string()))?,
-            side: row.side.parse().map_err(|why: plimsoll_core_domain::order::UnknownWord| bad("side")(why.to_string()))?,
+            side: row
+                .side
+                .parse()
+                .map_err(|why: plimsoll_core_domain::order::UnknownWord| bad("side")(why.to_string()))?,
             execution: Execution {
                 qty: Quantity::new(row.qty).map_err(|why| bad("qty")(why.to_string()))?,
                 price: Price::new(row.price).map_err(|why| bad("price")(why.to_string()))?,
@@ -190,7 +194,12 @@ impl Tx<'_> {
     }
 
     /// Books a fill's row.
-    pub(crate) fn insert_fill(&mut self, user: UserId, fill: &Fill, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub(crate) fn insert_fill(
+        &mut self,
+        user: UserId,
+        fill: &Fill,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         prepared(
             "INSERT INTO fills (account_id, order_id, cum_qty, id, user_id, symbol, side, qty, price, fee, realized_pl, \
              source, broker_execution_id, executed_at, created_at) \
@@ -250,7 +259,12 @@ impl Tx<'_> {
             .execute(self.conn())
             .store()?;
         }
-        Err(StoreError::inconsistent("positions", "symbol", format!("{account}/{symbol}"), "gone after its insert"))
+        Err(StoreError::inconsistent(
+            "positions",
+            "symbol",
+            format!("{account}/{symbol}"),
+            "gone after its insert",
+        ))
     }
 
     /// Writes a holding that this transaction has locked.
@@ -292,7 +306,11 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The store's own.
-    pub fn realized_today(&mut self, user: UserId, now: DateTime<Utc>) -> Result<Vec<(Symbol, Decimal)>, StoreError> {
+    pub fn realized_today(
+        &mut self,
+        user: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(Symbol, Decimal)>, StoreError> {
         #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Text)]
@@ -312,8 +330,9 @@ impl Tx<'_> {
         .store()?;
         rows.into_iter()
             .map(|row| {
-                let symbol = Symbol::new(row.symbol)
-                    .map_err(|why| StoreError::inconsistent("fills", "symbol", format!("user {user}"), why))?;
+                let symbol = Symbol::new(row.symbol).map_err(|why| {
+                    StoreError::inconsistent("fills", "symbol", format!("user {user}"), why)
+                })?;
                 Ok((symbol, row.amount.normalize()))
             })
             .collect()

@@ -9,6 +9,7 @@ use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use plimsoll_core_domain::StoreError;
 
 use crate::db::errors::{StoreResult, connect_error};
+use crate::db::quote_identifier;
 use crate::db::settings::network;
 use crate::db::url::{percent_encode, with_extras};
 
@@ -103,10 +104,6 @@ struct Found {
     found: bool,
 }
 
-pub(crate) fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +120,5 @@ mod tests {
             "postgresql:///x%2Fy?host=/tmp/a%20b%26c&port=5432&user=plimsoll_app"
         );
         assert!(cluster.psql_command("p").starts_with("psql 'postgresql:///p?"));
-        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
     }
 }

@@ -82,6 +82,7 @@ pub struct PrivatePostgres {
     cluster: Cluster,
     major: u32,
     account: String,
+    trash: Option<PathBuf>,
     _lock: DataDirLock,
 }
 
@@ -129,8 +130,14 @@ impl PrivatePostgres {
             },
             options.start_timeout,
         )?;
-        let server =
-            Self { supervisor, cluster, major: programs.major, account: account.name(), _lock: lock };
+        let server = Self {
+            trash: options.throwaway.then(|| data_dir.clone()),
+            supervisor,
+            cluster,
+            major: programs.major,
+            account: account.name(),
+            _lock: lock,
+        };
         server.cluster.ensure_roles().map_err(|error| StartError::ServerFailed {
             reason: error.to_string(),
             log: data_dir.join("postgres.log"),
@@ -199,13 +206,18 @@ impl PrivatePostgres {
     /// Stops the server: cleanly within `deadline`, else at once (its next start then recovers). Says whether it ended
     /// cleanly. Stop it last, when nobody needs the database any more. May be called again.
     pub fn stop(&mut self, deadline: Duration) -> bool {
-        self.supervisor.stop(deadline)
+        let clean = self.supervisor.stop(deadline);
+        if let Some(trash) = self.trash.take() {
+            // the watcher has emptied it; the folder itself may lie where only we may remove it
+            let _ = fs::remove_dir_all(trash);
+        }
+        clean
     }
 }
 
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
-        self.supervisor.stop(DROP_DEADLINE);
+        self.stop(DROP_DEADLINE);
     }
 }
 

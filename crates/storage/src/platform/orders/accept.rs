@@ -33,7 +33,13 @@ use crate::platform::audit::{audit_row_bytes, next_mac};
 /// Derives the id under which the broker will know an order.
 pub trait ClientOrderIds: Send + Sync {
     /// The same for the same account, user and key, for ever.
-    fn derive(&self, account: AccountId, user: UserId, source: &OrderSource, key: &IdempotencyKey) -> ClientOrderId;
+    fn derive(
+        &self,
+        account: AccountId,
+        user: UserId,
+        source: &OrderSource,
+        key: &IdempotencyKey,
+    ) -> ClientOrderId;
 }
 
 /// An order to accept, with the claim of its key.
@@ -149,7 +155,11 @@ impl Tx<'_> {
     /// # Errors
     /// Kind `Contention` when a twin holds the key right now; kind `Duplicate` when an order has the derived client
     /// order id already (the key was used before and has expired); the store's own.
-    pub fn accept_order(&mut self, accept: &AcceptOrder, ids: &dyn ClientOrderIds) -> Result<Accepted, StoreError> {
+    pub fn accept_order(
+        &mut self,
+        accept: &AcceptOrder,
+        ids: &dyn ClientOrderIds,
+    ) -> Result<Accepted, StoreError> {
         let user = accept.user.0;
         let read = prepared(READ)
             .bind::<BigInt, _>(user)
@@ -166,26 +176,28 @@ impl Tx<'_> {
         if read.fresh == 0 {
             return self.key_state(accept.user, &accept.key, &accept.fingerprint).map(Accepted::Key);
         }
-        let (Some(account), Some(environment), Some(state)) = (read.account_id, read.environment, read.state) else {
+        let (Some(account), Some(environment), Some(state)) = (read.account_id, read.environment, read.state)
+        else {
             return self.withdraw_key(accept).map(|()| Accepted::NoAccount);
         };
         if state != "active" {
             return self.withdraw_key(accept).map(|()| Accepted::AccountDisabled);
         }
-        let environment: Environment =
-            environment.parse().map_err(|why| StoreError::inconsistent("accounts", "environment", account, why))?;
+        let environment: Environment = environment
+            .parse()
+            .map_err(|why| StoreError::inconsistent("accounts", "environment", account, why))?;
         let missing = |table: &str| StoreError::inconsistent(table, "id", user, "the user's row is missing");
         let (Some(epoch), Some(head)) = (read.epoch, read.head) else { return Err(missing("stream_head")) };
         let (Some(seq), Some(mac)) = (read.seq, read.mac) else { return Err(missing("audit_head")) };
 
         let order = new_order(accept, AccountId(account), environment, ids);
         let view: Arc<str> = json(&OrderView::new(&order, &[])).into();
-        let mut audit = accept.audit.clone();
+        let mut audit = accept.audit.neutral();
         audit.subject_id = Some(accept.user);
         audit.detail = detail(&order);
         let row = audit_row_bytes(user, seq + 1, &audit);
         let audit_detail = audit.canonical_detail();
-        let mac = next_mac(&*self.keys()?.audit, &mac, &row)?;
+        let mac = next_mac(&self.keys()?.audit, &mac, &row)?;
         let job = SubmitPayload::job(&order);
         let written = bind_order(prepared(WRITE), &order)
             .bind::<Text, _>(job.queue.as_str())
@@ -222,7 +234,10 @@ impl Tx<'_> {
             .execute(self.conn())
             .store()?;
         if written != 1 {
-            return Err(StoreError::new(StoreErrorKind::Other, "the key's row vanished inside its transaction"));
+            return Err(StoreError::new(
+                StoreErrorKind::Other,
+                "the key's row vanished inside its transaction",
+            ));
         }
         self.note(CommitNote::Stream(StreamEvent {
             stream: StreamId::User(accept.user),
@@ -295,11 +310,42 @@ impl Tx<'_> {
         })
     }
 
+    /// Whether a request with this key has claimed it before.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn known_key(
+        &mut self,
+        user: UserId,
+        key: &IdempotencyKey,
+        fingerprint: &Fingerprint,
+    ) -> Result<bool, StoreError> {
+        #[derive(QueryableByName)]
+        struct Known {
+            #[diesel(sql_type = Bool)]
+            known: bool,
+        }
+        let row = prepared(
+            "SELECT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = ? AND key = ? AND fingerprint = ?) AS known",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<Text, _>(key.as_str())
+        .bind::<Binary, _>(fingerprint.0.as_slice())
+        .get_result::<Known>(self.conn())
+        .store()?;
+        Ok(row.known)
+    }
+
     /// Stores a request's final reply before it is sent; `false` when one is stored already, which then holds.
     ///
     /// # Errors
     /// The store's own.
-    pub fn finish_key(&mut self, user: UserId, key: &IdempotencyKey, reply: &StoredReply) -> Result<bool, StoreError> {
+    pub fn finish_key(
+        &mut self,
+        user: UserId,
+        key: &IdempotencyKey,
+        reply: &StoredReply,
+    ) -> Result<bool, StoreError> {
         let status = i16::try_from(reply.status)
             .map_err(|_| StoreError::new(StoreErrorKind::Other, "a status beyond 32767"))?;
         let changed = prepared(
@@ -316,7 +362,12 @@ impl Tx<'_> {
     }
 }
 
-fn new_order(accept: &AcceptOrder, account: AccountId, environment: Environment, ids: &dyn ClientOrderIds) -> Order {
+fn new_order(
+    accept: &AcceptOrder,
+    account: AccountId,
+    environment: Environment,
+    ids: &dyn ClientOrderIds,
+) -> Order {
     let (market, other) = accept.submit_within;
     let within = if accept.terms.pricing.order_type() == OrderType::Market { market } else { other };
     Order {

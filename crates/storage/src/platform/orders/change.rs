@@ -91,7 +91,8 @@ impl Tx<'_> {
         now: DateTime<Utc>,
     ) -> Result<ReplaceWish, StoreError> {
         let Some(old) = Tx::lock_order(self, account, id)? else { return Ok(ReplaceWish::NoOrder) };
-        let replaceable = matches!(old.status, OrderStatus::New | OrderStatus::PartiallyFilled | OrderStatus::Held);
+        let replaceable =
+            matches!(old.status, OrderStatus::New | OrderStatus::PartiallyFilled | OrderStatus::Held);
         let Some(target) = old.broker_order_id.clone().filter(|_| replaceable) else {
             return Ok(ReplaceWish::NotOpen(Box::new(old)));
         };
@@ -138,7 +139,8 @@ impl Tx<'_> {
     ) -> Result<Vec<plimsoll_core_domain::stream::NewEvent>, StoreError> {
         let Some(old) = replacement.replaces else { return Ok(Vec::new()) };
         let taken = matches!(change, OrderEvent::Taken(_) | OrderEvent::Found(_));
-        let refused = matches!(change, OrderEvent::Rejected { .. } | OrderEvent::NotSent | OrderEvent::Withdrawn);
+        let refused =
+            matches!(change, OrderEvent::Rejected { .. } | OrderEvent::NotSent | OrderEvent::Withdrawn);
         if !taken && !refused {
             return Ok(Vec::new());
         }
@@ -171,7 +173,9 @@ impl Tx<'_> {
         now: DateTime<Utc>,
     ) -> Result<Option<plimsoll_core_domain::stream::NewEvent>, StoreError> {
         let mut moved = old.clone();
-        moved.move_to(to, reason, now).map_err(|why| StoreError::new(StoreErrorKind::Other, why.to_string()))?;
+        moved
+            .move_to(to, reason, now)
+            .map_err(|why| StoreError::new(StoreErrorKind::Other, why.to_string()))?;
         self.update_order_row(&moved)?;
         if moved.status != old.status {
             let line = HistoryLine {
@@ -207,7 +211,8 @@ fn changed_terms(old: &Order, change: &ReplaceOrder) -> Result<NewOrder, Unfit> 
         }
     }
     let equity = !terms.is_crypto();
-    let on_tick = |pointer, price: plimsoll_core_domain::Price| match price.check_tick(price.us_equity_tick()) {
+    let on_tick = |pointer, price: plimsoll_core_domain::Price| match price.check_tick(price.us_equity_tick())
+    {
         Err(error) if equity => Err((pointer, "sub_penny", error.to_string())),
         _ => Ok(price),
     };

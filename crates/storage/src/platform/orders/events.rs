@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::fill::Fill;
 use plimsoll_core_domain::order::{Order, OrderStatus};
 use plimsoll_core_domain::stream::{EventKind, NewEvent};
 use plimsoll_core_domain::views::{FillView, Holding, OrderView, PositionView, json};
-use plimsoll_core_domain::StoreError;
 
 use crate::db::Tx;
 

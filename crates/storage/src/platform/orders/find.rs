@@ -89,7 +89,12 @@ impl Tx<'_> {
         )
     }
 
-    fn one_order(&mut self, text: &'static str, account: AccountId, id: OrderId) -> Result<Option<Order>, StoreError> {
+    fn one_order(
+        &mut self,
+        text: &'static str,
+        account: AccountId,
+        id: OrderId,
+    ) -> Result<Option<Order>, StoreError> {
         prepared(text)
             .bind::<BigInt, _>(account.0)
             .bind::<SqlUuid, _>(id.0)

@@ -23,7 +23,8 @@ fn leg_id(parent: &Order, leg: &BrokerOrder) -> OrderId {
 
 /// The order of ours that stands for a leg at the broker, as the broker first shows it.
 pub(crate) fn leg_order(parent: &Order, leg: &BrokerOrder, now: DateTime<Utc>) -> Result<Order, StoreError> {
-    let bad = |what: &str| StoreError::inconsistent("orders", "legs", parent.id, format!("leg {}: {what}", leg.id));
+    let bad =
+        |what: &str| StoreError::inconsistent("orders", "legs", parent.id, format!("leg {}: {what}", leg.id));
     let price = |value: Option<Decimal>, what: &str| {
         value.and_then(|value| Price::new(value).ok()).ok_or_else(|| bad(what))
     };
@@ -55,7 +56,8 @@ pub(crate) fn leg_order(parent: &Order, leg: &BrokerOrder, now: DateTime<Utc>) -
         id: leg_id(parent, leg),
         account_id: parent.account_id,
         user_id: parent.user_id,
-        client_order_id: ClientOrderId::new(leg.client_order_id.clone()).map_err(|why| bad(&why.to_string()))?,
+        client_order_id: ClientOrderId::new(leg.client_order_id.clone())
+            .map_err(|why| bad(&why.to_string()))?,
         broker_order_id: Some(leg.id.clone()),
         terms: NewOrder {
             symbol: parent.terms.symbol.clone(),

@@ -119,11 +119,17 @@ impl TryFrom<OrderRow> for Order {
 
     fn try_from(row: OrderRow) -> Result<Self, StoreError> {
         let id = row.id;
-        fn cell<T, E: std::fmt::Display>(id: Uuid, column: &str, value: Result<T, E>) -> Result<T, StoreError> {
+        fn cell<T, E: std::fmt::Display>(
+            id: Uuid,
+            column: &str,
+            value: Result<T, E>,
+        ) -> Result<T, StoreError> {
             value.map_err(|why| StoreError::inconsistent("orders", column, id, why))
         }
-        let word = |column: &'static str| StoreError::inconsistent("orders", column, id, "missing for its type");
-        let price = |column: &str, value: Option<Decimal>| cell(id, column, value.map(Price::new).transpose());
+        let word =
+            |column: &'static str| StoreError::inconsistent("orders", column, id, "missing for its type");
+        let price =
+            |column: &str, value: Option<Decimal>| cell(id, column, value.map(Price::new).transpose());
         let limit = price("limit_price", row.limit_price)?;
         let stop = price("stop_price", row.stop_price)?;
         let pricing = match cell(id, "type", row.order_type.parse())? {
@@ -135,7 +141,10 @@ impl TryFrom<OrderRow> for Order {
                 limit: limit.ok_or_else(|| word("limit_price"))?,
             },
             OrderType::TrailingStop => Pricing::TrailingStop {
-                trail: match (price("trail_price", row.trail_price)?, price("trail_percent", row.trail_percent)?) {
+                trail: match (
+                    price("trail_price", row.trail_price)?,
+                    price("trail_percent", row.trail_percent)?,
+                ) {
                     (Some(by), _) => Trail::Price(by),
                     (None, Some(by)) => Trail::Percent(by),
                     (None, None) => return Err(word("trail_price")),
@@ -164,7 +173,11 @@ impl TryFrom<OrderRow> for Order {
             account_id: AccountId(row.account_id),
             user_id: UserId(row.user_id),
             client_order_id: cell(id, "client_order_id", row.client_order_id.parse())?,
-            broker_order_id: cell(id, "broker_order_id", row.broker_order_id.map(|id| id.parse()).transpose())?,
+            broker_order_id: cell(
+                id,
+                "broker_order_id",
+                row.broker_order_id.map(|id| id.parse()).transpose(),
+            )?,
             terms: NewOrder {
                 symbol: cell(id, "symbol", Symbol::new(row.symbol))?,
                 side: cell(id, "side", row.side.parse())?,
@@ -183,7 +196,10 @@ impl TryFrom<OrderRow> for Order {
             filled_qty: row.filled_qty.normalize(),
             filled_value: row.filled_value.normalize(),
             broker,
-            source: OrderSource { kind: cell(id, "source_kind", row.source_kind.parse())?, id: row.source_id },
+            source: OrderSource {
+                kind: cell(id, "source_kind", row.source_kind.parse())?,
+                id: row.source_id,
+            },
             environment: cell(id, "environment", row.environment.parse())?,
             replaces: row.replaces.map(OrderId),
             replaced_by: row.replaced_by.map(OrderId),

@@ -64,7 +64,9 @@ impl SubmitStore for Tx<'_> {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         // The job first: in the lock order jobs stand before stream heads.
-        if after.unbooked_qty() > rust_decimal::Decimal::ZERO || change.seen().is_some_and(|seen| !seen.legs.is_empty()) {
+        if after.unbooked_qty() > rust_decimal::Decimal::ZERO
+            || change.seen().is_some_and(|seen| !seen.legs.is_empty())
+        {
             self.enqueue(&SyncPayload::job(after.account_id, after.id))?;
         }
         self.update_order_row(after)?;
@@ -95,7 +97,8 @@ impl SubmitStore for Tx<'_> {
         events.extend(order_event(before, after, &legs));
         events.extend(self.settle_replaced(after, change, now)?);
         if matches!(change, OrderEvent::Conflict(_)) {
-            let message = format!("order {} is another order at the broker: look at both before trading on", after.id);
+            let message =
+                format!("order {} is another order at the broker: look at both before trading on", after.id);
             let alert = serde_json::json!({ "message": message, "severity": "critical" });
             events.push(event(EventKind::SystemAlert, json(&alert)));
         }

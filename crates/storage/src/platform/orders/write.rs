@@ -106,7 +106,8 @@ pub(crate) struct HistoryLine<'a> {
 impl Tx<'_> {
     /// Inserts an order with the first line of its history.
     pub(crate) fn insert_order_row(&mut self, order: &Order, cause: &str) -> Result<(), StoreError> {
-        let insert = prepared(concat!("INSERT INTO orders (", insert_columns!(), ") VALUES (", insert_places!(), ")"));
+        let insert =
+            prepared(concat!("INSERT INTO orders (", insert_columns!(), ") VALUES (", insert_places!(), ")"));
         bind_order(insert, order).execute(self.conn()).store()?;
         let line = HistoryLine {
             version: order.version,

@@ -1,0 +1,39 @@
+//! `GET /account`.
+
+use actix_web::{HttpResponse, get, web};
+use plimsoll_core_domain::views::AccountView;
+
+use crate::caller::Caller;
+use crate::gateway::GatewayError;
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+impl From<GatewayError> for Problem {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::NoAccount | GatewayError::NotFound => Self::new("not_found", error.to_string()),
+            GatewayError::Refused(words) => Self::new("validation_failed", words),
+            GatewayError::Unavailable { retry_after } => {
+                Self::new("unavailable", "the broker cannot be asked at the moment").retry_after(retry_after.as_secs())
+            }
+        }
+    }
+}
+
+/// The broker account: `stale` when the broker cannot be asked at the moment and these are its last words.
+#[utoipa::path(
+    responses(
+        (status = 200, body = schema::Account),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "portfolio",
+    security(("bearer" = []))
+)]
+#[get("/account")]
+pub async fn account(state: web::Data<AppState>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let seen = state.gateway.account(caller.user).await?;
+    Ok(HttpResponse::Ok().json(AccountView::new(&seen.account, seen.environment, seen.as_of, seen.stale)))
+}

@@ -1,0 +1,157 @@
+//! `POST /auth/login`.
+
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use plimsoll_auth::login::{LoginError, NewSession, Refusal, RefusalReason, SignedIn, Verified, finish, prepare};
+use plimsoll_auth::{ClientInfo, User};
+use plimsoll_core_domain::UserId;
+use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::views::At;
+use plimsoll_crypto::OsRandom;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::body::Body;
+use crate::caller::Origin;
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+/// Who wants to sign in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    email: String,
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+    /// Only `bearer` is served here.
+    transport: Option<Transport>,
+}
+
+/// How the session travels.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// In the Authorization header.
+    Bearer,
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    token: &'a str,
+    token_type: &'static str,
+    expires_at: At,
+    user: UserView<'a>,
+}
+
+/// A user as the API shows one.
+#[derive(Serialize)]
+pub(crate) struct UserView<'a> {
+    id: UserId,
+    email: String,
+    display_name: Option<&'a str>,
+    role: &'static str,
+}
+
+impl<'a> From<&'a User> for UserView<'a> {
+    fn from(user: &'a User) -> Self {
+        Self {
+            id: user.id,
+            email: user.email.to_string(),
+            display_name: user.display_name.as_deref(),
+            role: user.role.as_str(),
+        }
+    }
+}
+
+/// Signs in: a session token for the Authorization header, shown once.
+#[utoipa::path(
+    request_body = Login,
+    responses(
+        (status = 200, body = schema::SessionToken),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "auth"
+)]
+#[post("/auth/login")]
+pub async fn login(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    body: Body<Login>,
+) -> Result<HttpResponse, Problem> {
+    let origin = Origin::of(&request);
+    let asked = body.value;
+    let mut outcome = attempt(&state, &origin, &asked).await;
+    if let Err(LoginError::Refused(Refusal { reason: RefusalReason::PasswordChanged, .. })) = &outcome {
+        // A parallel login may only have hashed the same password anew.
+        outcome = attempt(&state, &origin, &asked).await;
+    }
+    match outcome {
+        Ok(signed_in) => {
+            let token = signed_in.token.expose_text();
+            Ok(HttpResponse::Ok().json(Token {
+                token: token.expose_secret(),
+                token_type: "Bearer",
+                expires_at: At(signed_in.session.expires_at),
+                user: UserView::from(&signed_in.user),
+            }))
+        }
+        Err(error) => {
+            record_refusal(&state, &origin, &error).await?;
+            Err(error.into())
+        }
+    }
+}
+
+async fn attempt(state: &AppState, origin: &Origin, asked: &Login) -> Result<SignedIn, LoginError> {
+    let email = asked.email.clone();
+    let prepared = state.db.read(move |tx| prepare(tx, &email)).await?;
+    // A few hashes at once, off the async workers; who comes too late is told at once.
+    let permit = match tokio::time::timeout(std::time::Duration::from_secs(2), state.hashing.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => permit,
+        _ => return Err(plimsoll_core_domain::StoreError::busy(std::time::Duration::from_secs(1)).into()),
+    };
+    let (passwords, password) = (state.passwords.clone(), asked.password.clone());
+    let verified: Verified = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        prepared.verify(&passwords, &password, &mut OsRandom)
+    })
+    .await
+    .map_err(|error| {
+        plimsoll_core_domain::StoreError::new(plimsoll_core_domain::StoreErrorKind::Other, error.to_string())
+    })??;
+    let (policy, now, origin) = (state.settings.sessions, state.clock.now(), origin.clone());
+    let new = NewSession { id: state.ids.request_id(), token: state.ids.session_token() };
+    state
+        .db
+        .run(move |tx| {
+            let client = ClientInfo { ip: origin.ip, user_agent: origin.user_agent.clone() };
+            let signed_in = finish(tx, &policy, verified, &client, new, now)?;
+            let user = signed_in.user.id;
+            let detail = serde_json::json!({ "session_id": signed_in.session.id, "method": "password" });
+            let entry = origin.audit("login", AuditOutcome::Success, Some(user), now, detail);
+            tx.append_audit(Some(user), &entry)?;
+            Ok(signed_in)
+        })
+        .await
+}
+
+/// A refused login stands in the audit log before it is answered.
+async fn record_refusal(state: &AppState, origin: &Origin, error: &LoginError) -> Result<(), Problem> {
+    let (user, reason) = match error {
+        LoginError::Refused(refusal) => (refusal.user, refusal.reason.code()),
+        LoginError::EmailUnverified { user } => (Some(*user), "email_unverified"),
+        LoginError::Store(_) => return Ok(()),
+    };
+    let now = state.clock.now();
+    let mut entry =
+        origin.audit("login", AuditOutcome::Denied, None, now, serde_json::json!({ "reason": reason }));
+    entry.subject_id = user;
+    Ok(state.db.run(move |tx| tx.append_audit(user, &entry)).await?)
+}

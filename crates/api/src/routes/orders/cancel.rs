@@ -1,0 +1,77 @@
+//! `DELETE /orders/{id}`.
+
+use actix_web::{HttpResponse, delete, web};
+use chrono::{DateTime, Utc};
+use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::order::Order;
+use plimsoll_core_domain::views::{OrderView, json};
+use plimsoll_core_domain::{AccountId, OrderId};
+use plimsoll_reliability::idempotency::StoredReply;
+use plimsoll_storage::Tx;
+use plimsoll_storage::platform::orders::CancelWish;
+
+use super::{account_of, no_order, order_id};
+use crate::caller::Caller;
+use crate::idempotent::{RequiredKey, fingerprint, run_once};
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+/// Asks for an order's cancel: 202 when the broker is asked, 200 when the order had not been sent and is canceled now.
+///
+/// An order that is asked to be canceled may still fill.
+#[utoipa::path(
+    params(("id" = String, Path, description = "The order's id."), ("Idempotency-Key" = String, Header)),
+    responses(
+        (status = 200, body = schema::Order),
+        (status = 202, body = schema::Order),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "orders",
+    security(("bearer" = []))
+)]
+#[delete("/orders/{id}")]
+pub async fn cancel(
+    state: web::Data<AppState>,
+    caller: Caller,
+    key: RequiredKey,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = order_id(&path)?;
+    let fingerprint = fingerprint("DELETE", &format!("/orders/{id}"), b"")?;
+    let (user, now) = (caller.user, state.clock.now());
+    run_once(&state, user, key.0, "DELETE /orders/{id}", fingerprint, move |tx| {
+        let account = account_of(tx, user)?;
+        let (status, order) = ask(tx, &caller, account, id, now)?;
+        Ok(StoredReply { status, body: json(&OrderView::new(&order, &[])).into_bytes() })
+    })
+    .await
+}
+
+/// Takes the wish and writes its audit entry: 202 asked, 200 canceled already.
+pub(super) fn ask(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    account: AccountId,
+    id: OrderId,
+    now: DateTime<Utc>,
+) -> Result<(u16, Box<Order>), Problem> {
+    let (status, order) = match tx.wish_cancel(account, id, now)? {
+        CancelWish::NoOrder => return Err(no_order()),
+        CancelWish::NotOpen(order) => {
+            return Err(Problem::new("order_not_open", format!("the order is {} already", order.status))
+                .with("order_status", order.status.as_str()));
+        }
+        CancelWish::Withdrawn(order) => (200, order),
+        CancelWish::Asked(order) => (202, order),
+    };
+    let detail = serde_json::json!({ "order_id": id, "symbol": order.terms.symbol });
+    let entry = caller.origin.audit("order.cancel", AuditOutcome::Success, Some(caller.user), now, detail);
+    tx.append_audit(Some(caller.user), &entry)?;
+    Ok((status, order))
+}

@@ -1,0 +1,72 @@
+//! `DELETE /orders`.
+
+use actix_web::{HttpResponse, delete, web};
+use plimsoll_reliability::idempotency::StoredReply;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::account_of;
+use super::cancel::ask;
+use crate::caller::Caller;
+use crate::idempotent::{RequiredKey, fingerprint, run_once};
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+struct Rows {
+    items: Vec<Row>,
+}
+
+/// Asks for the cancel of every open order: 207 with a status for each.
+#[utoipa::path(
+    params(("Idempotency-Key" = String, Header)),
+    responses(
+        (status = 207, body = schema::CancelResults),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "orders",
+    security(("bearer" = []))
+)]
+#[delete("/orders")]
+pub async fn cancel_all(
+    state: web::Data<AppState>,
+    caller: Caller,
+    key: RequiredKey,
+) -> Result<HttpResponse, Problem> {
+    let fingerprint = fingerprint("DELETE", "/orders", b"")?;
+    let (user, now) = (caller.user, state.clock.now());
+    run_once(&state, user, key.0, "DELETE /orders", fingerprint, move |tx| {
+        let account = account_of(tx, user)?;
+        // Oldest first, as everywhere that several orders are locked.
+        let open = tx.open_orders(account)?;
+        let mut items = Vec::with_capacity(open.len());
+        for order in open {
+            items.push(match ask(tx, &caller, account, order.id, now) {
+                Ok((status, order)) => Row { id: order.id.to_string(), status, problem: None },
+                Err(problem) if problem.status().is_client_error() => Row {
+                    id: order.id.to_string(),
+                    status: problem.status().as_u16(),
+                    problem: RawValue::from_string(problem.body()).ok(),
+                },
+                Err(problem) => return Err(problem),
+            });
+        }
+        let body = serde_json::to_vec(&Rows { items }).map_err(|error| Problem::internal(error.to_string()))?;
+        Ok(StoredReply { status: 207, body })
+    })
+    .await
+}

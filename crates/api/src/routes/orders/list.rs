@@ -1,0 +1,124 @@
+//! `GET /orders`.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use chrono::{DateTime, Utc};
+use plimsoll_core_domain::order::{Side, SourceKind};
+use plimsoll_core_domain::views::{OrderView, json};
+use plimsoll_storage::platform::orders::{OrderFilter, OrderPage};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::account_of;
+use crate::caller::Caller;
+use crate::page::{bad_cursor, decode_cursor, encode_cursor, limit, page};
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+/// Which orders by state.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusFilter {
+    /// Those that are not final.
+    Open,
+    /// Those that are final.
+    Closed,
+    /// All.
+    #[default]
+    All,
+}
+
+/// Which orders.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// `open`, `closed` or `all` (the default).
+    #[serde(default)]
+    status: StatusFilter,
+    /// Of one symbol.
+    symbol: Option<String>,
+    /// `buy` or `sell`.
+    #[param(value_type = Option<schema::SideWord>)]
+    side: Option<Side>,
+    /// `api`, `webhook`, `external` or `strategy`.
+    #[param(value_type = Option<String>)]
+    source: Option<SourceKind>,
+    /// Created at or after.
+    from: Option<DateTime<Utc>>,
+    /// Created before.
+    to: Option<DateTime<Utc>>,
+    /// Rows, 1 to 500; 50 by default.
+    limit: Option<i64>,
+    /// Where the page before ended.
+    cursor: Option<String>,
+}
+
+/// The caller's orders, newest first; legs stand within their entries.
+#[utoipa::path(
+    params(ListQuery),
+    responses(
+        (status = 200, body = schema::OrderList),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "orders",
+    security(("bearer" = []))
+)]
+#[get("/orders")]
+pub async fn list(
+    state: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+    query: web::Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    let query = query.into_inner();
+    let limit = limit(query.limit)?;
+    let before = match &query.cursor {
+        Some(cursor) => Some(decode_cursor("orders", cursor)?.parse().map_err(|_| bad_cursor())?),
+        None => None,
+    };
+    let asked = OrderPage {
+        filter: match query.status {
+            StatusFilter::All => OrderFilter::All,
+            StatusFilter::Open => OrderFilter::Open,
+            StatusFilter::Closed => OrderFilter::Closed,
+        },
+        symbol: query.symbol,
+        side: query.side.map(|side| side.as_str().to_owned()),
+        source: query.source.map(|source| source.as_str().to_owned()),
+        from: query.from,
+        to: query.to,
+        before,
+        limit: limit + 1,
+    };
+    let (mut orders, legs) = state
+        .db
+        .read(move |tx| {
+            let orders = tx.orders_page(caller.user, &asked)?;
+            let grouped: Vec<_> =
+                orders.iter().filter(|order| order.terms.class.as_str() != "simple").map(|order| order.id).collect();
+            let legs = match grouped.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let account = account_of(tx, caller.user)?;
+                    tx.legs_of(account, &grouped)?
+                }
+            };
+            Ok::<_, Problem>((orders, legs))
+        })
+        .await?;
+    let more = orders.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    orders.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next = orders.last().filter(|_| more).map(|last| encode_cursor("orders", &last.id.to_string()));
+    let rows: Vec<String> = orders
+        .iter()
+        .map(|order| {
+            let own: Vec<_> = legs.iter().filter(|leg| leg.parent_id == Some(order.id)).cloned().collect();
+            json(&OrderView::new(order, &own))
+        })
+        .collect();
+    page("/orders", request.query_string(), &rows, next)
+}

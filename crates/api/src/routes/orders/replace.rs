@@ -1,0 +1,153 @@
+//! `PATCH /orders/{id}`.
+
+use actix_web::{HttpResponse, patch, web};
+use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::broker::ReplaceOrder;
+use plimsoll_core_domain::money::MoneyError;
+use plimsoll_core_domain::order::{OrderSource, SourceKind, TimeInForce, Trail};
+use plimsoll_core_domain::views::{OrderView, json};
+use plimsoll_core_domain::{OrderId, Price, Quantity};
+use plimsoll_reliability::idempotency::StoredReply;
+use plimsoll_storage::platform::orders::{NewReplacement, ReplaceWish};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{account_of, no_order, order_id};
+use crate::body::{Body, DecimalText, Decimals};
+use crate::caller::Caller;
+use crate::idempotent::{RequiredKey, fingerprint, run_once};
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+/// What to change; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    /// The new total, not what is left.
+    #[schema(value_type = Option<String>)]
+    qty: Option<DecimalText>,
+    #[schema(value_type = Option<String>)]
+    limit_price: Option<DecimalText>,
+    #[schema(value_type = Option<String>)]
+    stop_price: Option<DecimalText>,
+    /// Of a trailing stop, in the kind that it has.
+    #[schema(value_type = Option<String>)]
+    trail: Option<DecimalText>,
+    #[schema(value_type = Option<schema::TimeInForceWord>)]
+    time_in_force: Option<TimeInForce>,
+}
+
+struct Change {
+    replace: ReplaceOrder,
+    trail: Option<Price>,
+}
+
+impl Replace {
+    fn into_domain(self) -> Result<Change, Problem> {
+        fn number<T>(
+            decimals: &mut Decimals,
+            pointer: &str,
+            text: Option<&DecimalText>,
+            make: fn(Decimal) -> Result<T, MoneyError>,
+        ) -> Option<T> {
+            let value = decimals.read(pointer, text)?;
+            make(value).map_err(|error| decimals.note(pointer, &error)).ok()
+        }
+        let mut decimals = Decimals::default();
+        let replace = ReplaceOrder {
+            client_order_id: None,
+            qty: number(&mut decimals, "/qty", self.qty.as_ref(), Quantity::new),
+            limit_price: number(&mut decimals, "/limit_price", self.limit_price.as_ref(), Price::new),
+            stop_price: number(&mut decimals, "/stop_price", self.stop_price.as_ref(), Price::new),
+            trail: None,
+            time_in_force: self.time_in_force,
+        };
+        let trail = number(&mut decimals, "/trail", self.trail.as_ref(), Price::new);
+        decimals.done()?;
+        Ok(Change { replace, trail })
+    }
+}
+
+/// Replaces an order by a new one: 202 with the replacement, whose state tells what became of it.
+///
+/// `qty` is the new total, with what is filled already.
+#[utoipa::path(
+    params(("id" = String, Path, description = "The order's id."), ("Idempotency-Key" = String, Header)),
+    request_body = Replace,
+    responses(
+        (status = 202, body = schema::Order),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 429, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "orders",
+    security(("bearer" = []))
+)]
+#[patch("/orders/{id}")]
+pub async fn replace(
+    state: web::Data<AppState>,
+    caller: Caller,
+    key: RequiredKey,
+    path: web::Path<String>,
+    body: Body<Replace>,
+) -> Result<HttpResponse, Problem> {
+    state.count_order(caller.user)?;
+    let id = order_id(&path)?;
+    let fingerprint = fingerprint("PATCH", &format!("/orders/{id}"), &body.raw)?;
+    let change = body.value.into_domain()?;
+    let (user, now) = (caller.user, state.clock.now());
+    let (new_id, ids) = (state.ids.order_id(), state.client_order_ids.clone());
+    let deadline = now + state.settings.submit_within.1;
+    let idempotency_key = key.0.clone();
+    run_once(&state, user, key.0, "PATCH /orders/{id}", fingerprint, move |tx| {
+        let account = account_of(tx, user)?;
+        let source = OrderSource { kind: SourceKind::Api, id: None };
+        let new = NewReplacement {
+            id: new_id,
+            client_order_id: ids.derive(account, user, &source, &idempotency_key),
+            deadline,
+        };
+        let replacement = wish(tx, account, id, change, new, now)?;
+        let detail = serde_json::json!({ "order_id": id, "replacement_id": replacement.id });
+        let entry = caller.origin.audit("order.replace", AuditOutcome::Success, Some(user), now, detail);
+        tx.append_audit(Some(user), &entry)?;
+        Ok(StoredReply { status: 202, body: json(&OrderView::new(&replacement, &[])).into_bytes() })
+    })
+    .await
+}
+
+fn wish(
+    tx: &mut plimsoll_storage::Tx<'_>,
+    account: plimsoll_core_domain::AccountId,
+    id: OrderId,
+    change: Change,
+    new: NewReplacement,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<Box<plimsoll_core_domain::order::Order>, Problem> {
+    let mut replace = change.replace;
+    if let Some(by) = change.trail {
+        // Its kind is the order's own.
+        let old = tx.order(account, id)?.ok_or_else(no_order)?;
+        replace.trail = Some(match old.terms.pricing.trail() {
+            Some(Trail::Percent(_)) => Trail::Percent(by),
+            _ => Trail::Price(by),
+        });
+    }
+    match tx.wish_replace(account, id, &replace, new, now)? {
+        ReplaceWish::NoOrder => Err(no_order()),
+        ReplaceWish::NotOpen(order) => {
+            Err(Problem::new("order_not_open", format!("an order that is {} cannot be replaced", order.status))
+                .with("order_status", order.status.as_str()))
+        }
+        ReplaceWish::Unfit(pointer, code, why) => Err(Problem::field(pointer, code, why)),
+        ReplaceWish::Asked(order) => Ok(order),
+    }
+}

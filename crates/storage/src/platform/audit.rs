@@ -1,0 +1,233 @@
+//! The audit log: a keyed MAC chain per user, and sixteen for events without a known user.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::audit::{AuditEntry, AuditLog};
+use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
+use plimsoll_crypto::MacChain;
+use plimsoll_crypto::canonical::Encoder;
+use uuid::Uuid;
+
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+/// The canonical bytes of a row: every column but the MAC, length-prefixed.
+pub(crate) fn audit_row_bytes(chain: i64, seq: i64, entry: &AuditEntry) -> Vec<u8> {
+    let request_id = entry.request_id.map(|id| id.to_string());
+    Encoder::new("plimsoll audit row v1")
+        .int(chain)
+        .int(seq)
+        .int(entry.at.timestamp_micros())
+        .text(&entry.action)
+        .text(entry.outcome.as_str())
+        .optional_int(entry.actor_id.map(|id| id.0))
+        .optional_int(entry.subject_id.map(|id| id.0))
+        .optional_text(entry.ip.as_deref())
+        .optional_text(entry.user_agent.as_deref())
+        .optional_text(request_id.as_deref())
+        .text(&entry.canonical_detail())
+        .finish()
+}
+
+/// The MAC of the row that follows `previous`.
+pub(crate) fn next_mac(key: &MacChain, previous: &[u8], row: &[u8]) -> Result<[u8; 32], StoreError> {
+    let previous: &[u8; 32] = previous
+        .try_into()
+        .map_err(|_| StoreError::inconsistent("audit_head", "mac", "?", "not 32 bytes"))?;
+    Ok(key.next(previous, row))
+}
+
+/// The chain of events without a known user: one of sixteen, so that they do not queue behind one lock.
+fn system_chain(entry: &AuditEntry) -> i64 {
+    let byte = entry.request_id.map_or(0, |id| id.as_bytes()[15]);
+    -1 - i64::from(byte % 16)
+}
+
+#[derive(QueryableByName)]
+struct Head {
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = Binary)]
+    mac: Vec<u8>,
+}
+
+/// The first row at which a chain does not verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadEntry {
+    /// A user's id, or a negative number for one of the system's chains.
+    pub chain: i64,
+    /// Its place in the chain.
+    pub seq: i64,
+    /// In which way.
+    pub reason: &'static str,
+}
+
+/// What verifying found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Chains read.
+    pub chains: u64,
+    /// Entries read.
+    pub entries: u64,
+    /// The first bad row.
+    pub first_bad: Option<BadEntry>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = Timestamptz)]
+    at: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    action: String,
+    #[diesel(sql_type = Text)]
+    outcome: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    actor_id: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    subject_id: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    ip: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    user_agent: Option<String>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    request_id: Option<Uuid>,
+    #[diesel(sql_type = Text)]
+    detail: String,
+    #[diesel(sql_type = Binary)]
+    mac: Vec<u8>,
+}
+
+impl AuditLog for Tx<'_> {
+    fn append_audit(&mut self, owner: Option<UserId>, entry: &AuditEntry) -> Result<(), StoreError> {
+        Tx::append_audit(self, owner, entry)
+    }
+}
+
+impl Tx<'_> {
+    /// Appends to the chain of `owner`; without one, to one of the system's chains.
+    ///
+    /// # Errors
+    /// The store's own; the act must then fail too.
+    pub fn append_audit(&mut self, owner: Option<UserId>, entry: &AuditEntry) -> Result<(), StoreError> {
+        let entry = entry.neutral();
+        let chain = owner.map_or_else(|| system_chain(&entry), |user| user.0);
+        let keys = self.keys()?;
+        let head = prepared("SELECT seq, mac FROM audit_head WHERE chain = ? FOR NO KEY UPDATE")
+            .bind::<BigInt, _>(chain)
+            .get_result::<Head>(self.conn())
+            .optional()
+            .store()?
+            .ok_or_else(|| {
+                StoreError::inconsistent("audit_head", "chain", chain, "the chain's row is missing")
+            })?;
+        let seq = head.seq + 1;
+        let mac = next_mac(&keys.audit, &head.mac, &audit_row_bytes(chain, seq, &entry))?;
+        prepared(
+            "WITH h AS (UPDATE audit_head SET seq = ?, mac = ? WHERE chain = ?) \
+             INSERT INTO audit_log (chain, seq, at, action, outcome, actor_id, subject_id, ip, user_agent, request_id, \
+             detail, mac) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind::<BigInt, _>(seq)
+        .bind::<Binary, _>(mac.as_slice())
+        .bind::<BigInt, _>(chain)
+        .bind::<BigInt, _>(chain)
+        .bind::<BigInt, _>(seq)
+        .bind::<Timestamptz, _>(entry.at)
+        .bind::<Text, _>(entry.action.as_str())
+        .bind::<Text, _>(entry.outcome.as_str())
+        .bind::<Nullable<BigInt>, _>(entry.actor_id.map(|id| id.0))
+        .bind::<Nullable<BigInt>, _>(entry.subject_id.map(|id| id.0))
+        .bind::<Nullable<Text>, _>(entry.ip.as_deref())
+        .bind::<Nullable<Text>, _>(entry.user_agent.as_deref())
+        .bind::<Nullable<SqlUuid>, _>(entry.request_id)
+        .bind::<Text, _>(entry.canonical_detail())
+        .bind::<Binary, _>(mac.as_slice())
+        .execute(self.conn())
+        .store()?;
+        Ok(())
+    }
+
+    /// Reads every chain from its first row to its head and recomputes every MAC; stops at the first bad row.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn verify_audit(&mut self) -> Result<AuditReport, StoreError> {
+        #[derive(QueryableByName)]
+        struct Chain {
+            #[diesel(sql_type = BigInt)]
+            chain: i64,
+            #[diesel(sql_type = BigInt)]
+            seq: i64,
+            #[diesel(sql_type = Binary)]
+            mac: Vec<u8>,
+        }
+        let keys = self.keys()?;
+        let chains = prepared("SELECT chain, seq, mac FROM audit_head ORDER BY chain")
+            .load::<Chain>(self.conn())
+            .store()?;
+        let mut report = AuditReport::default();
+        for Chain { chain, seq: last, mac: head_mac } in chains {
+            report.chains += 1;
+            let (mut seq, mut mac) = (0, MacChain::GENESIS);
+            let bad = |seq, reason| Some(BadEntry { chain, seq, reason });
+            loop {
+                let rows = prepared(
+                    "SELECT seq, at, action, outcome, actor_id, subject_id, ip, user_agent, request_id, detail, mac \
+                     FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT 1000",
+                )
+                .bind::<BigInt, _>(chain)
+                .bind::<BigInt, _>(seq)
+                .load::<Row>(self.conn())
+                .store()?;
+                if rows.is_empty() {
+                    break;
+                }
+                for row in rows {
+                    if row.seq != seq + 1 {
+                        report.first_bad = bad(seq + 1, "missing");
+                        return Ok(report);
+                    }
+                    seq = row.seq;
+                    mac = keys.audit.next(&mac, &stored_bytes(chain, &row));
+                    if row.mac != mac {
+                        report.first_bad = bad(seq, "altered");
+                        return Ok(report);
+                    }
+                    report.entries += 1;
+                }
+            }
+            if seq != last || (last > 0 && head_mac != mac) {
+                report.first_bad = bad(seq + 1, if seq < last { "truncated" } else { "beyond the head" });
+                return Ok(report);
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// [`audit_row_bytes`] of a stored row; its detail is canonical text already.
+fn stored_bytes(chain: i64, row: &Row) -> Vec<u8> {
+    let request_id = row.request_id.map(|id| id.to_string());
+    Encoder::new("plimsoll audit row v1")
+        .int(chain)
+        .int(row.seq)
+        .int(row.at.timestamp_micros())
+        .text(&row.action)
+        .text(&row.outcome)
+        .optional_int(row.actor_id)
+        .optional_int(row.subject_id)
+        .optional_text(row.ip.as_deref())
+        .optional_text(row.user_agent.as_deref())
+        .optional_text(request_id.as_deref())
+        .text(&row.detail)
+        .finish()
+}
+
+/// The keys were not given to this handle of the database.
+pub(crate) fn no_keys() -> StoreError {
+    StoreError::new(StoreErrorKind::Other, "the database was opened without the installation's keys")
+}

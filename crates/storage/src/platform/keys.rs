@@ -1,0 +1,132 @@
+//! The installation's own random keys: made once, kept sealed by the key ring.
+
+use std::fmt;
+use std::sync::Arc;
+
+use diesel::sql_types::{Binary, Text};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::order::{OrderSource, SourceKind};
+use plimsoll_core_domain::{AccountId, ClientOrderId, StoreError, StoreErrorKind, UserId};
+use plimsoll_crypto::{
+    ClientOrderIdKey, CryptoRng, InstallationKey, KeyPurpose, KeyRing, MacChain, OpenError, OrderOrigin,
+};
+use plimsoll_reliability::idempotency::IdempotencyKey;
+
+use super::audit::no_keys;
+use super::orders::ClientOrderIds;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+use crate::db::{Db, Tx};
+
+/// What the platform's transactions need of the installation's keys.
+pub struct PlatformKeys {
+    /// Chains the audit log.
+    pub audit: MacChain,
+    /// Derives client order ids.
+    pub order_ids: ClientOrderIdKey,
+}
+
+impl fmt::Debug for PlatformKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlatformKeys(redacted)")
+    }
+}
+
+/// Why the installation's keys are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The key ring does not open them: it is not the one that sealed them.
+    #[error("ENCRYPTION_KEY is not the key that this database was set up with")]
+    WrongKey(#[source] OpenError),
+    /// The store's own.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PlatformKeys {
+    /// The keys of a database, made now where it has none yet.
+    ///
+    /// # Errors
+    /// The ring does not open them, or the store's own.
+    pub fn load_or_create<R>(db: &Db, ring: &KeyRing, rng: &mut R) -> Result<Self, KeysError>
+    where
+        R: CryptoRng + ?Sized,
+    {
+        let mut one = |purpose| db.run_blocking(|tx| installation_key(tx, ring, purpose, rng));
+        let (audit, order_ids) = (one(KeyPurpose::AuditMac)?, one(KeyPurpose::OrderId)?);
+        let fault = |why: String| StoreError::new(StoreErrorKind::Other, why);
+        Ok(Self {
+            audit: MacChain::new(&audit).map_err(|why| fault(why.to_string()))?,
+            order_ids: ClientOrderIdKey::new(&order_ids).map_err(|why| fault(why.to_string()))?,
+        })
+    }
+}
+
+#[derive(QueryableByName)]
+struct Sealed {
+    #[diesel(sql_type = Binary)]
+    sealed: Vec<u8>,
+}
+
+/// The key of a purpose, made and kept now when there is none.
+fn installation_key<R>(
+    tx: &mut Tx<'_>,
+    ring: &KeyRing,
+    purpose: KeyPurpose,
+    rng: &mut R,
+) -> Result<InstallationKey, KeysError>
+where
+    R: CryptoRng + ?Sized,
+{
+    let fresh = InstallationKey::generate(purpose, rng);
+    // Two instances that start at once agree on the first one's.
+    prepared(
+        "INSERT INTO installation_keys (name, key_id, sealed) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+    )
+    .bind::<Text, _>(purpose.name())
+    .bind::<Text, _>(ring.active().to_string())
+    .bind::<Binary, _>(fresh.wrap(ring, rng))
+    .execute(tx.conn())
+    .store()?;
+    let kept = prepared("SELECT sealed FROM installation_keys WHERE name = ?")
+        .bind::<Text, _>(purpose.name())
+        .get_result::<Sealed>(tx.conn())
+        .optional()
+        .store()?
+        .ok_or_else(|| {
+            StoreError::inconsistent("installation_keys", "name", purpose.name(), "gone after its insert")
+        })?;
+    InstallationKey::unwrap(ring, purpose, &kept.sealed).map_err(KeysError::WrongKey)
+}
+
+impl ClientOrderIds for PlatformKeys {
+    fn derive(
+        &self,
+        account: AccountId,
+        user: UserId,
+        source: &OrderSource,
+        key: &IdempotencyKey,
+    ) -> ClientOrderId {
+        let origin = match source.kind {
+            SourceKind::Webhook => OrderOrigin::Signal(key.as_str()),
+            _ => OrderOrigin::IdempotencyKey(key.as_str()),
+        };
+        let id = self.order_ids.derive(&account.to_string(), user.0, origin);
+        ClientOrderId::new(id).expect("a derived id is 36 visible ASCII characters")
+    }
+}
+
+impl Db {
+    /// The same pool, whose transactions may write audit entries and derive order ids.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<PlatformKeys>) -> Self {
+        self.with_extension(keys)
+    }
+}
+
+impl Tx<'_> {
+    /// The installation's keys.
+    pub(crate) fn keys(&self) -> Result<Arc<PlatformKeys>, StoreError> {
+        self.extension::<PlatformKeys>().ok_or_else(no_keys)
+    }
+}
