@@ -1,0 +1,7 @@
+//! Storage against a real PostgreSQL.
+
+mod db;
+mod jobs;
+mod migrations;
+mod notifications;
+mod private_postgres;
