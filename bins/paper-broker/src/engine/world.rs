@@ -1,0 +1,67 @@
+use chrono::{DateTime, Utc};
+use plimsoll_paper_exchange::clock::ClockError;
+use plimsoll_paper_exchange::{Exchange, ReplayClock};
+use plimsoll_storage::paper::{Batch, Watchlist};
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
+
+/// Everything the engine's thread owns.
+pub(crate) struct World {
+    pub(crate) exchange: Exchange,
+    pub(crate) clock: ReplayClock,
+    pub(crate) watchlists: Vec<Watchlist>,
+    /// Rows to write with the next batch, besides what the exchange changes.
+    pub(crate) unsaved: Batch,
+    real: DateTime<Utc>,
+    sim: DateTime<Utc>,
+    ids_made: u64,
+}
+
+impl World {
+    pub(crate) fn new(
+        exchange: Exchange,
+        clock: ReplayClock,
+        watchlists: Vec<Watchlist>,
+        real: DateTime<Utc>,
+    ) -> Self {
+        let sim = exchange.now();
+        Self { exchange, clock, watchlists, unsaved: Batch::default(), real, sim, ids_made: 0 }
+    }
+
+    /// Simulator time of the request or tick that runs.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.sim
+    }
+
+    pub(crate) fn look_at_clock(&mut self, real: DateTime<Utc>) {
+        self.real = real;
+        self.sim = self.clock.now(real);
+    }
+
+    /// Brings the exchange to the present.
+    pub(crate) fn advance(&mut self) {
+        self.exchange.advance(self.sim);
+    }
+
+    /// Changes the clock, and brings the exchange to the time it shows then.
+    pub(crate) fn set_clock(
+        &mut self,
+        change: impl FnOnce(&mut ReplayClock, DateTime<Utc>) -> Result<(), ClockError>,
+    ) -> Result<(), ClockError> {
+        change(&mut self.clock, self.real)?;
+        self.look_at_clock(self.real);
+        self.advance();
+        Ok(())
+    }
+
+    /// A new id. It need not be secret, only unique.
+    pub(crate) fn next_id(&mut self) -> Uuid {
+        self.ids_made += 1;
+        let hash = Sha256::new()
+            .chain_update(self.real.timestamp_micros().to_be_bytes())
+            .chain_update(self.ids_made.to_be_bytes())
+            .finalize();
+        let bytes: [u8; 16] = std::array::from_fn(|at| hash[at]);
+        Builder::from_random_bytes(bytes).into_uuid()
+    }
+}
