@@ -31,20 +31,23 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = request
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|text| text.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json"));
+        let json =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|text| {
+                text.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+            });
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
             if !json {
-                return Err(Problem::new("unsupported_media_type", "the content type must be application/json"));
+                return Err(Problem::new(
+                    "unsupported_media_type",
+                    "the content type must be application/json",
+                ));
             }
-            let raw = bytes.await.map_err(|error| match error.as_response_error().status_code().as_u16() {
-                413 => Problem::new("payload_too_large", "the body is larger than 64 KiB"),
-                _ => Problem::new("malformed", "the body could not be read"),
-            })?;
+            let raw =
+                bytes.await.map_err(|error| match error.as_response_error().status_code().as_u16() {
+                    413 => Problem::new("payload_too_large", "the body is larger than 64 KiB"),
+                    _ => Problem::new("malformed", "the body could not be read"),
+                })?;
             let value = decode(&raw)?;
             Ok(Self { raw, value })
         })

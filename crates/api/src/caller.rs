@@ -11,9 +11,9 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, USER_AGENT};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use plimsoll_auth::sessions::{Activity, Authenticated, authenticate};
+use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
 use plimsoll_core_domain::error::BusinessError;
-use plimsoll_core_domain::UserId;
 use plimsoll_crypto::tokens::{SecretToken, TokenDigest};
 use uuid::Uuid;
 
@@ -122,15 +122,22 @@ impl SessionCache {
 ///
 /// # Errors
 /// 401 when the token opens nothing, 503 when the store is away.
-pub async fn session_of(state: &AppState, token: &str, activity: Activity) -> Result<Arc<Authenticated>, Problem> {
+pub async fn session_of(
+    state: &AppState,
+    token: &str,
+    activity: Activity,
+) -> Result<Arc<Authenticated>, Problem> {
     let token = SecretToken::parse(token).map_err(|_| Problem::from(BusinessError::AuthenticationFailed))?;
     let digest = token.digest();
     if let Some(known) = state.session_cache.get(&digest) {
         return Ok(known);
     }
     let (policy, now) = (state.settings.sessions, state.clock.now());
-    let signed_in =
-        state.db.read(move |tx| authenticate(tx, &digest, &policy, activity, now)).await.map_err(Problem::from)?;
+    let signed_in = state
+        .db
+        .read(move |tx| authenticate(tx, &digest, &policy, activity, now))
+        .await
+        .map_err(Problem::from)?;
     let signed_in = Arc::new(signed_in);
     state.session_cache.put(digest, &signed_in);
     Ok(signed_in)

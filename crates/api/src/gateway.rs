@@ -42,7 +42,11 @@ pub struct SeenAccount {
 /// The brokers, from the routes' side. No call is made inside a transaction.
 pub trait TradingGateway: Send + Sync {
     /// An instrument, from a cache where possible.
-    fn asset<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>>;
+    fn asset<'a>(
+        &'a self,
+        user: UserId,
+        symbol: &'a Symbol,
+    ) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>>;
     /// The user's broker account.
     fn account(&self, user: UserId) -> BoxFuture<'_, Result<SeenAccount, GatewayError>>;
     /// The user's equity over time.

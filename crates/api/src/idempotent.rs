@@ -29,7 +29,10 @@ impl FromRequest for RequiredKey {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let missing = || {
-            Problem::new("idempotency_key_missing", "an Idempotency-Key header of 1 to 255 visible ASCII characters is required")
+            Problem::new(
+                "idempotency_key_missing",
+                "an Idempotency-Key header of 1 to 255 visible ASCII characters is required",
+            )
         };
         let mut values = request.headers().get_all("idempotency-key");
         let key = match (values.next(), values.next()) {

@@ -1,3 +1,112 @@
-//! Plimsoll: api.
+#![doc = include_str!("../README.md")]
 
+pub mod body;
+pub mod caller;
+pub mod gateway;
+pub mod idempotent;
+pub mod page;
+pub mod problem;
+pub mod request_id;
+pub mod routes;
+pub mod schema;
+pub mod sockets;
+pub mod state;
+pub mod waiters;
 pub mod ws;
+
+use actix_web::{App, HttpRequest, HttpResponse, web};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, InfoBuilder};
+use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::body::MAX_BODY;
+use crate::problem::Problem;
+use crate::routes::openapi::OpenApiText;
+use crate::state::AppState;
+
+fn documented(config: &mut ServiceConfig<'_>) {
+    use crate::routes::{account, auth, fills, health, orders, pnl, portfolio_history, positions, problems};
+    config
+        .service(auth::login::login)
+        .service(auth::logout::logout)
+        .service(auth::me::me)
+        .service(orders::place::place)
+        .service(orders::list::list)
+        .service(orders::cancel_all::cancel_all)
+        .service(orders::get::get)
+        .service(orders::replace::replace)
+        .service(orders::cancel::cancel)
+        .service(fills::fills)
+        .service(positions::list::list)
+        .service(positions::get::get)
+        .service(positions::close::close)
+        .service(account::account)
+        .service(pnl::pnl)
+        .service(portfolio_history::history)
+        .service(health::live)
+        .service(health::ready)
+        .service(health::quick)
+        .service(problems::problem)
+        .service(ws::connect)
+        .service(ws::connect_to_user);
+}
+
+/// The OpenAPI 3.1 document of the routes, as JSON text.
+///
+/// # Panics
+/// Never: the document holds only strings, numbers and booleans under string keys.
+#[must_use]
+pub fn openapi_document() -> String {
+    let (_, mut document) = App::new().into_utoipa_app().configure(documented).split_for_parts();
+    document.info = InfoBuilder::new()
+        .title("Plimsoll")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "A self-hosted trading-platform backend: orders in, fills, positions and profit out.",
+        ))
+        .build();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    document
+        .components
+        .get_or_insert_with(Components::new)
+        .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    serde_json::to_string_pretty(&document).expect("the document serialises")
+}
+
+/// Mounts every route; with [`request_id::identify`] around it, it is the whole service.
+pub fn configure(
+    state: web::Data<AppState>,
+    sockets: web::Data<ws::WebSockets>,
+    document: web::Data<OpenApiText>,
+) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| {
+        config
+            .app_data(state)
+            .app_data(sockets)
+            .app_data(document)
+            .app_data(web::PayloadConfig::new(MAX_BODY))
+            .app_data(web::QueryConfig::default().error_handler(|error, _| {
+                let detail: String = error.to_string().chars().take(200).collect();
+                Problem::field("?", "invalid", detail.trim_start_matches("Query deserialize error: ")).into()
+            }))
+            .app_data(
+                web::PathConfig::default().error_handler(|_, _| {
+                    Problem::new("not_found", "there is nothing at this address").into()
+                }),
+            );
+        documented(&mut ServiceConfig::new(config));
+        config.service(routes::openapi::openapi).default_service(web::to(nothing_here));
+    }
+}
+
+/// Requests that no route takes: a wrong method where there is a route of that path, else nothing.
+async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if request.resource_map().has_resource(request.path()) {
+        return Err(Problem::new("method_not_allowed", "the resource has no such method"));
+    }
+    Err(Problem::new("not_found", "there is nothing at this address"))
+}
+
+#[cfg(test)]
+mod tests;

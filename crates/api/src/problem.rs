@@ -52,28 +52,98 @@ pub struct ProblemKind {
 
 /// Every problem that this service answers with.
 pub const PROBLEMS: &[ProblemKind] = &[
-    kind("malformed", 400, "Malformed request", "The request is no valid HTTP or JSON of the documented form."),
-    kind("idempotency_key_missing", 400, "Idempotency key missing", "This route needs an Idempotency-Key header of 1 to 255 visible ASCII characters. Make one per intended effect and send it again on every retry."),
-    kind("invalid_cursor", 400, "Invalid cursor", "The cursor was not made by this server for this list. Start again without one."),
-    kind("authentication_failed", 401, "Authentication failed", "No valid credentials came with the request, or the ones given are wrong."),
+    kind(
+        "malformed",
+        400,
+        "Malformed request",
+        "The request is no valid HTTP or JSON of the documented form.",
+    ),
+    kind(
+        "idempotency_key_missing",
+        400,
+        "Idempotency key missing",
+        "This route needs an Idempotency-Key header of 1 to 255 visible ASCII characters. Make one per intended effect and send it again on every retry.",
+    ),
+    kind(
+        "invalid_cursor",
+        400,
+        "Invalid cursor",
+        "The cursor was not made by this server for this list. Start again without one.",
+    ),
+    kind(
+        "authentication_failed",
+        401,
+        "Authentication failed",
+        "No valid credentials came with the request, or the ones given are wrong.",
+    ),
     kind("access_denied", 403, "Access denied", "The caller is known and may not do this."),
-    kind("email_unverified", 403, "E-mail address not verified", "The password is right; confirm the e-mail address first."),
+    kind(
+        "email_unverified",
+        403,
+        "E-mail address not verified",
+        "The password is right; confirm the e-mail address first.",
+    ),
     kind("not_found", 404, "Not found", "There is no such thing, or it is not visible to the caller."),
     kind("method_not_allowed", 405, "Method not allowed", "The resource has no such method."),
     kind("duplicate", 409, "Duplicate", "The same thing is there already."),
-    kind("idempotency_in_flight", 409, "Request still running", "A request with this idempotency key still runs. Ask again after the time in Retry-After."),
+    kind(
+        "idempotency_in_flight",
+        409,
+        "Request still running",
+        "A request with this idempotency key still runs. Ask again after the time in Retry-After.",
+    ),
     kind("order_not_open", 409, "Order not open", "The order is final and cannot be changed any more."),
     kind("payload_too_large", 413, "Payload too large", "A body may have 64 KiB."),
     kind("unsupported_media_type", 415, "Unsupported media type", "Send application/json."),
-    kind("validation_failed", 422, "Validation failed", "Fields of the request break the rules listed in `errors`. Nothing was changed."),
-    kind("idempotency_key_reused", 422, "Idempotency key reused", "The key belongs to another request. Use a new key for a new effect."),
-    kind("business_rule", 422, "Refused by a rule", "The request is well-formed and a rule of the business refuses it."),
-    kind("insufficient_funds", 422, "Insufficient funds", "The account's buying power does not cover the order."),
-    kind("order_rejected", 422, "Order rejected by the broker", "The broker refused the order; `broker_code` and `broker_message` are its words. The order stays on record as rejected."),
+    kind(
+        "validation_failed",
+        422,
+        "Validation failed",
+        "Fields of the request break the rules listed in `errors`. Nothing was changed.",
+    ),
+    kind(
+        "idempotency_key_reused",
+        422,
+        "Idempotency key reused",
+        "The key belongs to another request. Use a new key for a new effect.",
+    ),
+    kind(
+        "business_rule",
+        422,
+        "Refused by a rule",
+        "The request is well-formed and a rule of the business refuses it.",
+    ),
+    kind(
+        "insufficient_funds",
+        422,
+        "Insufficient funds",
+        "The account's buying power does not cover the order.",
+    ),
+    kind(
+        "order_rejected",
+        422,
+        "Order rejected by the broker",
+        "The broker refused the order; `broker_code` and `broker_message` are its words. The order stays on record as rejected.",
+    ),
     kind("rate_limited", 429, "Rate limit exceeded", "Too many requests. Wait for the time in Retry-After."),
-    kind("internal", 500, "Internal error", "A fault of the server. The request id names it in the server's log."),
-    kind("unavailable", 503, "Temporarily unavailable", "Something that the request needs is busy or away. Try again after the time in Retry-After, with the same idempotency key."),
-    kind("reconciling", 503, "Reconciling", "The account is being compared with the broker and takes no orders until that is done. Nothing was stored."),
+    kind(
+        "internal",
+        500,
+        "Internal error",
+        "A fault of the server. The request id names it in the server's log.",
+    ),
+    kind(
+        "unavailable",
+        503,
+        "Temporarily unavailable",
+        "Something that the request needs is busy or away. Try again after the time in Retry-After, with the same idempotency key.",
+    ),
+    kind(
+        "reconciling",
+        503,
+        "Reconciling",
+        "The account is being compared with the broker and takes no orders until that is done. Nothing was stored.",
+    ),
 ];
 
 const fn kind(code: &'static str, status: u16, title: &'static str, text: &'static str) -> ProblemKind {
@@ -115,12 +185,19 @@ impl Problem {
 
     /// One field that was refused.
     pub fn field(pointer: impl Into<String>, code: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::invalid(vec![FieldProblem { pointer: pointer.into(), code: code.into(), detail: detail.into() }])
+        Self::invalid(vec![FieldProblem {
+            pointer: pointer.into(),
+            code: code.into(),
+            detail: detail.into(),
+        }])
     }
 
     /// A fault of ours: the client learns nothing but the request id.
     pub fn internal(log: impl Into<String>) -> Self {
-        Self { log: Some(log.into()), ..Self::new("internal", "the server failed; its log has the request id") }
+        Self {
+            log: Some(log.into()),
+            ..Self::new("internal", "the server failed; its log has the request id")
+        }
     }
 
     /// Adds a member of the problem's own.
@@ -153,7 +230,10 @@ impl Problem {
         body.insert("status".into(), self.status.as_u16().into());
         body.insert("detail".into(), self.detail.clone().into());
         body.insert("code".into(), self.code.into());
-        body.insert("request_id".into(), request_id::current().map_or(Value::Null, |id| id.to_string().into()));
+        body.insert(
+            "request_id".into(),
+            request_id::current().map_or(Value::Null, |id| id.to_string().into()),
+        );
         if !self.errors.is_empty() {
             let errors = serde_json::to_value(&self.errors).unwrap_or_default();
             body.insert("errors".into(), errors);
@@ -199,7 +279,9 @@ impl From<StoreError> for Problem {
         match error.kind() {
             StoreErrorKind::Unavailable => away("the server is busy or its database is away"),
             StoreErrorKind::Contention => away("another request was in the way"),
-            StoreErrorKind::CommitUnknown => away("it is not known whether the request was stored; ask again with the same key"),
+            StoreErrorKind::CommitUnknown => {
+                away("it is not known whether the request was stored; ask again with the same key")
+            }
             StoreErrorKind::Duplicate => Self {
                 log: Some(error.to_string()),
                 ..Self::new("duplicate", "the same thing is there already")
@@ -226,9 +308,11 @@ impl From<BusinessError> for Problem {
         match error {
             BusinessError::Rule { code, .. } => Self::new(code, detail),
             BusinessError::InsufficientFunds { .. } => Self::new("insufficient_funds", detail),
-            BusinessError::OrderRejected { broker_code, broker_message } => Self::new("order_rejected", detail)
-                .with("broker_code", broker_code)
-                .with("broker_message", broker_message),
+            BusinessError::OrderRejected { broker_code, broker_message } => {
+                Self::new("order_rejected", detail)
+                    .with("broker_code", broker_code)
+                    .with("broker_message", broker_message)
+            }
             BusinessError::AuthenticationFailed => Self::new("authentication_failed", detail),
             BusinessError::AccessDenied => Self::new("access_denied", detail),
             BusinessError::RateLimited { retry_after_s } => {

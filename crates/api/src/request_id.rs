@@ -36,7 +36,11 @@ pub async fn identify(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let given = request.headers().get(&HEADER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let given = request
+        .headers()
+        .get(&HEADER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok());
     let id = match (given, request.app_data::<web::Data<AppState>>()) {
         (Some(id), _) => id,
         (None, Some(state)) => state.ids.request_id(),
@@ -52,11 +56,8 @@ pub async fn identify(
     ];
     CURRENT
         .scope(Cell::new(id), async {
-            let mut response = match next.call(request).await {
-                Ok(response) => response.map_into_left_body(),
-                // The error becomes an answer here, while the id is still known.
-                Err(error) => return Err(error),
-            };
+            // Refusals of handlers and extractors come as answers already, written while the id is known.
+            let mut response = next.call(request).await?;
             let headers = response.headers_mut();
             for (name, value) in fixed {
                 let name = HeaderName::from_static(name);
@@ -67,7 +68,7 @@ pub async fn identify(
             if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
                 headers.insert(HEADER, value);
             }
-            Ok(response.map_into_left_body::<actix_web::body::BoxBody>())
+            Ok(response)
         })
         .await
 }

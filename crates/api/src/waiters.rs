@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plimsoll_core_domain::{OrderId, UserId};
 use plimsoll_core_domain::stream::{EventKind, StreamEvent, StreamId};
+use plimsoll_core_domain::{OrderId, UserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,10 @@ impl Waiters {
         let StreamId::User(user) = event.stream else { return };
         let about_orders = matches!(
             event.kind,
-            EventKind::OrderUpdated | EventKind::OrderFilled | EventKind::OrderCancelled | EventKind::TradeExecuted
+            EventKind::OrderUpdated
+                | EventKind::OrderFilled
+                | EventKind::OrderCancelled
+                | EventKind::TradeExecuted
         );
         if !about_orders {
             return;

@@ -15,7 +15,8 @@ impl From<GatewayError> for Problem {
             GatewayError::NoAccount | GatewayError::NotFound => Self::new("not_found", error.to_string()),
             GatewayError::Refused(words) => Self::new("validation_failed", words),
             GatewayError::Unavailable { retry_after } => {
-                Self::new("unavailable", "the broker cannot be asked at the moment").retry_after(retry_after.as_secs())
+                Self::new("unavailable", "the broker cannot be asked at the moment")
+                    .retry_after(retry_after.as_secs())
             }
         }
     }

@@ -56,16 +56,15 @@ pub async fn fills(
     let limit = limit(query.limit)?;
     let before = query.cursor.as_deref().map(|cursor| place(&decode_cursor("fills", cursor)?)).transpose()?;
     let symbol = query.symbol;
-    let mut rows = state
-        .db
-        .read(move |tx| tx.fills_page(caller.user, symbol.as_deref(), before, limit + 1))
-        .await?;
+    let mut rows =
+        state.db.read(move |tx| tx.fills_page(caller.user, symbol.as_deref(), before, limit + 1)).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > wanted;
     rows.truncate(wanted);
-    let next = rows.last().filter(|_| more).map(|(_, at)| {
-        encode_cursor("fills", &format!("{}/{}", at.created_at.timestamp_micros(), at.id))
-    });
+    let next = rows
+        .last()
+        .filter(|_| more)
+        .map(|(_, at)| encode_cursor("fills", &format!("{}/{}", at.created_at.timestamp_micros(), at.id)));
     let rows: Vec<String> = rows.iter().map(|(fill, _)| json(&FillView::from(fill))).collect();
     page("/fills", request.query_string(), &rows, next)
 }

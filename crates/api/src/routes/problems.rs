@@ -28,5 +28,10 @@ pub struct ProblemText {
 #[get("/problems/{code}")]
 pub async fn problem(code: web::Path<String>) -> Result<HttpResponse, Problem> {
     let kind = problem_kind(&code).ok_or_else(|| Problem::new("not_found", "no such problem"))?;
-    Ok(HttpResponse::Ok().json(ProblemText { code: kind.code, title: kind.title, status: kind.status, text: kind.text }))
+    Ok(HttpResponse::Ok().json(ProblemText {
+        code: kind.code,
+        title: kind.title,
+        status: kind.status,
+        text: kind.text,
+    }))
 }

@@ -1,7 +1,9 @@
 //! `POST /auth/login`.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
-use plimsoll_auth::login::{LoginError, NewSession, Refusal, RefusalReason, SignedIn, Verified, finish, prepare};
+use plimsoll_auth::login::{
+    LoginError, NewSession, Refusal, RefusalReason, SignedIn, Verified, finish, prepare,
+};
 use plimsoll_auth::{ClientInfo, User};
 use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::audit::AuditOutcome;
@@ -25,6 +27,7 @@ pub struct Login {
     #[schema(value_type = String, format = Password)]
     password: SecretString,
     /// Only `bearer` is served here.
+    #[expect(dead_code, reason = "with one value there is nothing to decide; another word is refused")]
     transport: Option<Transport>,
 }
 
@@ -113,10 +116,13 @@ async fn attempt(state: &AppState, origin: &Origin, asked: &Login) -> Result<Sig
     let email = asked.email.clone();
     let prepared = state.db.read(move |tx| prepare(tx, &email)).await?;
     // A few hashes at once, off the async workers; who comes too late is told at once.
-    let permit = match tokio::time::timeout(std::time::Duration::from_secs(2), state.hashing.clone().acquire_owned()).await {
-        Ok(Ok(permit)) => permit,
-        _ => return Err(plimsoll_core_domain::StoreError::busy(std::time::Duration::from_secs(1)).into()),
-    };
+    let permit =
+        match tokio::time::timeout(std::time::Duration::from_secs(2), state.hashing.clone().acquire_owned())
+            .await
+        {
+            Ok(Ok(permit)) => permit,
+            _ => return Err(plimsoll_core_domain::StoreError::busy(std::time::Duration::from_secs(1)).into()),
+        };
     let (passwords, password) = (state.passwords.clone(), asked.password.clone());
     let verified: Verified = tokio::task::spawn_blocking(move || {
         let _permit = permit;

@@ -88,7 +88,8 @@ pub(crate) async fn accept(
 
 /// The broker must trade the instrument; while it cannot be asked, it will say so itself.
 async fn check_instrument(state: &AppState, user: UserId, terms: &NewOrder) -> Result<(), Problem> {
-    let refuse = |code: &str, detail: &str| Err(Problem::field("/symbol", code, format!("{} {detail}", terms.symbol)));
+    let refuse =
+        |code: &str, detail: &str| Err(Problem::field("/symbol", code, format!("{} {detail}", terms.symbol)));
     match state.gateway.asset(user, &terms.symbol).await {
         Ok(asset) if !asset.tradable => refuse("not_tradable", "is not traded at the moment"),
         Ok(asset) => {
@@ -97,7 +98,11 @@ async fn check_instrument(state: &AppState, user: UserId, terms: &NewOrder) -> R
                 OrderSize::Qty(qty) => !qty.is_whole(),
             };
             if by_part && !asset.fractionable && asset.class != "crypto" {
-                return Err(Problem::field("/qty", "not_fractionable", format!("{} trades in whole units", terms.symbol)));
+                return Err(Problem::field(
+                    "/qty",
+                    "not_fractionable",
+                    format!("{} trades in whole units", terms.symbol),
+                ));
             }
             Ok(())
         }
@@ -162,7 +167,12 @@ fn broker_code(words: &str) -> Option<i64> {
 }
 
 /// Stores the final reply, then sends it. A reply that was stored meanwhile (by a retry that came late) holds.
-async fn finish(state: &AppState, user: UserId, key: IdempotencyKey, reply: StoredReply) -> Result<HttpResponse, Problem> {
+async fn finish(
+    state: &AppState,
+    user: UserId,
+    key: IdempotencyKey,
+    reply: StoredReply,
+) -> Result<HttpResponse, Problem> {
     let kept = reply.clone();
     let stored = state.db.read(move |tx| tx.finish_key(user, &key, &kept)).await;
     if let Err(error) = stored {

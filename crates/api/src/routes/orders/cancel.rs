@@ -54,7 +54,7 @@ pub async fn cancel(
 }
 
 /// Takes the wish and writes its audit entry: 202 asked, 200 canceled already.
-pub(super) fn ask(
+pub(crate) fn ask(
     tx: &mut Tx<'_>,
     caller: &Caller,
     account: AccountId,

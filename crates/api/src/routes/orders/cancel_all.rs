@@ -65,7 +65,8 @@ pub async fn cancel_all(
                 Err(problem) => return Err(problem),
             });
         }
-        let body = serde_json::to_vec(&Rows { items }).map_err(|error| Problem::internal(error.to_string()))?;
+        let body =
+            serde_json::to_vec(&Rows { items }).map_err(|error| Problem::internal(error.to_string()))?;
         Ok(StoredReply { status: 207, body })
     })
     .await

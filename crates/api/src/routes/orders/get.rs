@@ -31,7 +31,11 @@ struct Whole<'a> {
     security(("bearer" = []))
 )]
 #[get("/orders/{id}")]
-pub async fn get(state: web::Data<AppState>, caller: Caller, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn get(
+    state: web::Data<AppState>,
+    caller: Caller,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let id = order_id(&path)?;
     let found = state
         .db

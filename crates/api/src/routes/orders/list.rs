@@ -98,8 +98,11 @@ pub async fn list(
         .db
         .read(move |tx| {
             let orders = tx.orders_page(caller.user, &asked)?;
-            let grouped: Vec<_> =
-                orders.iter().filter(|order| order.terms.class.as_str() != "simple").map(|order| order.id).collect();
+            let grouped: Vec<_> = orders
+                .iter()
+                .filter(|order| order.terms.class.as_str() != "simple")
+                .map(|order| order.id)
+                .collect();
             let legs = match grouped.is_empty() {
                 true => Vec::new(),
                 false => {

@@ -18,11 +18,17 @@ use crate::state::AppState;
 /// The broker account of a user.
 pub(crate) fn account_of(tx: &mut Tx<'_>, user: UserId) -> Result<AccountId, Problem> {
     let account = tx.account_of_user(user)?;
-    account.map(|account| account.id).ok_or_else(|| Problem::new("not_found", "no broker account is connected"))
+    account
+        .map(|account| account.id)
+        .ok_or_else(|| Problem::new("not_found", "no broker account is connected"))
 }
 
 /// An order of a user with its legs.
-pub(crate) async fn load(state: &AppState, user: UserId, id: OrderId) -> Result<Option<(Order, Vec<Order>)>, Problem> {
+pub(crate) async fn load(
+    state: &AppState,
+    user: UserId,
+    id: OrderId,
+) -> Result<Option<(Order, Vec<Order>)>, Problem> {
     state
         .db
         .read(move |tx| {

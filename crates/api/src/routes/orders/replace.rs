@@ -40,7 +40,7 @@ pub struct Replace {
 }
 
 struct Change {
-    replace: ReplaceOrder,
+    fields: ReplaceOrder,
     trail: Option<Price>,
 }
 
@@ -56,7 +56,7 @@ impl Replace {
             make(value).map_err(|error| decimals.note(pointer, &error)).ok()
         }
         let mut decimals = Decimals::default();
-        let replace = ReplaceOrder {
+        let fields = ReplaceOrder {
             client_order_id: None,
             qty: number(&mut decimals, "/qty", self.qty.as_ref(), Quantity::new),
             limit_price: number(&mut decimals, "/limit_price", self.limit_price.as_ref(), Price::new),
@@ -66,7 +66,7 @@ impl Replace {
         };
         let trail = number(&mut decimals, "/trail", self.trail.as_ref(), Price::new);
         decimals.done()?;
-        Ok(Change { replace, trail })
+        Ok(Change { fields, trail })
     }
 }
 
@@ -132,21 +132,22 @@ fn wish(
     new: NewReplacement,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<Box<plimsoll_core_domain::order::Order>, Problem> {
-    let mut replace = change.replace;
+    let mut fields = change.fields;
     if let Some(by) = change.trail {
         // Its kind is the order's own.
         let old = tx.order(account, id)?.ok_or_else(no_order)?;
-        replace.trail = Some(match old.terms.pricing.trail() {
+        fields.trail = Some(match old.terms.pricing.trail() {
             Some(Trail::Percent(_)) => Trail::Percent(by),
             _ => Trail::Price(by),
         });
     }
-    match tx.wish_replace(account, id, &replace, new, now)? {
+    match tx.wish_replace(account, id, &fields, new, now)? {
         ReplaceWish::NoOrder => Err(no_order()),
-        ReplaceWish::NotOpen(order) => {
-            Err(Problem::new("order_not_open", format!("an order that is {} cannot be replaced", order.status))
-                .with("order_status", order.status.as_str()))
-        }
+        ReplaceWish::NotOpen(order) => Err(Problem::new(
+            "order_not_open",
+            format!("an order that is {} cannot be replaced", order.status),
+        )
+        .with("order_status", order.status.as_str())),
         ReplaceWish::Unfit(pointer, code, why) => Err(Problem::field(pointer, code, why)),
         ReplaceWish::Asked(order) => Ok(order),
     }

@@ -46,20 +46,29 @@ fn closing_qty(held: Decimal, query: &CloseQuery) -> Result<Quantity, Problem> {
     };
     let (pointer, qty) = match (&query.qty, &query.percentage) {
         (Some(_), Some(_)) => {
-            return Err(Problem::field("?percentage", "not_allowed", "give either qty or percentage, not both"));
+            return Err(Problem::field(
+                "?percentage",
+                "not_allowed",
+                "give either qty or percentage, not both",
+            ));
         }
         (Some(qty), None) => ("?qty", number("?qty", qty)?),
         (None, Some(text)) => {
             let percent = number("?percentage", text)?;
             if percent <= Decimal::ZERO || percent > Decimal::ONE_HUNDRED {
-                return Err(Problem::field("?percentage", "out_of_range", "must be more than 0 and at most 100"));
+                return Err(Problem::field(
+                    "?percentage",
+                    "out_of_range",
+                    "must be more than 0 and at most 100",
+                ));
             }
             let part = held.abs() * percent / Decimal::ONE_HUNDRED;
             ("?percentage", part.round_dp_with_strategy(9, RoundingStrategy::ToZero))
         }
         (None, None) => ("?qty", held.abs()),
     };
-    let qty = Quantity::new(qty).map_err(|error| Problem::field(pointer, "out_of_range", error.to_string()))?;
+    let qty =
+        Quantity::new(qty).map_err(|error| Problem::field(pointer, "out_of_range", error.to_string()))?;
     if qty.get() > held.abs() {
         return Err(Problem::field(pointer, "out_of_range", format!("the position is {}", held.abs())));
     }
@@ -114,7 +123,9 @@ pub async fn close(
         (held, _) if !held.is_zero() => {
             (if held.is_sign_negative() { Side::Buy } else { Side::Sell }, closing_qty(held, &query)?)
         }
-        (_, true) => (Side::Sell, Quantity::new(Decimal::ONE).map_err(|error| Problem::internal(error.to_string()))?),
+        (_, true) => {
+            (Side::Sell, Quantity::new(Decimal::ONE).map_err(|error| Problem::internal(error.to_string()))?)
+        }
         (_, false) => return Err(no_position()),
     };
     if query.cancel_orders && !known {

@@ -22,7 +22,11 @@ use crate::state::AppState;
     security(("bearer" = []))
 )]
 #[get("/positions/{symbol}")]
-pub async fn get(state: web::Data<AppState>, caller: Caller, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn get(
+    state: web::Data<AppState>,
+    caller: Caller,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let symbol = path.into_inner();
     let holdings = holdings(&state, caller.user).await?;
     match holdings.iter().find(|holding| holding.symbol.as_str() == symbol) {

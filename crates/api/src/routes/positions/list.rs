@@ -21,7 +21,11 @@ use crate::state::AppState;
     security(("bearer" = []))
 )]
 #[get("/positions")]
-pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn list(
+    state: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let holdings = holdings(&state, caller.user).await?;
     let rows: Vec<String> = holdings
         .iter()

@@ -1,0 +1,228 @@
+//! The shapes of answers for the OpenAPI document. The answers themselves are written from the domain's views; a test
+//! holds the two to the same fields.
+
+use utoipa::ToSchema;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ }) => {
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "only its schema is used")]
+        pub enum $name { $(#[schema(rename = $word)] $variant),+ }
+    };
+}
+
+words!(
+    /// Which way.
+    SideWord { Buy = "buy", Sell = "sell" }
+);
+words!(
+    /// What makes an order trade.
+    OrderTypeWord { Market = "market", Limit = "limit", Stop = "stop", StopLimit = "stop_limit", TrailingStop = "trailing_stop" }
+);
+words!(
+    /// How long an order stands.
+    TimeInForceWord { Day = "day", Gtc = "gtc", Ioc = "ioc", Fok = "fok", Opg = "opg", Cls = "cls" }
+);
+words!(
+    /// How orders belong together.
+    OrderClassWord { Simple = "simple", Bracket = "bracket", Oco = "oco", Oto = "oto" }
+);
+words!(
+    /// Where an order stands.
+    OrderStatusWord {
+        PendingSubmit = "pending_submit", Submitting = "submitting", Unknown = "unknown", Accepted = "accepted",
+        New = "new", PartiallyFilled = "partially_filled", Filled = "filled", PendingCancel = "pending_cancel",
+        Canceled = "canceled", PendingReplace = "pending_replace", Replaced = "replaced", Rejected = "rejected",
+        Expired = "expired", DoneForDay = "done_for_day", Suspended = "suspended", NotSent = "not_sent", Held = "held",
+        Conflict = "conflict"
+    }
+);
+
+macro_rules! shape {
+    ($(#[$doc:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $type:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "only its schema is used")]
+        pub struct $name { $($(#[$attr])* $field: $type),+ }
+        impl $name {
+            /// The fields, in their order.
+            #[cfg(test)]
+            #[allow(dead_code, reason = "not every shape is compared with a view in a unit test")]
+            pub(crate) const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+        }
+    };
+}
+
+shape!(
+    /// Where an order came from.
+    Source { kind: String, id: Option<String> }
+);
+shape!(
+    /// An order. Decimals are strings.
+    Order {
+        id: String,
+        client_order_id: String,
+        broker_order_id: Option<String>,
+        symbol: String,
+        side: SideWord,
+        r#type: OrderTypeWord,
+        time_in_force: TimeInForceWord,
+        qty: Option<String>,
+        notional: Option<String>,
+        limit_price: Option<String>,
+        stop_price: Option<String>,
+        trail_price: Option<String>,
+        trail_percent: Option<String>,
+        extended_hours: bool,
+        order_class: OrderClassWord,
+        #[schema(no_recursion)]
+        legs: Vec<Order>,
+        filled_qty: String,
+        avg_fill_price: Option<String>,
+        status: OrderStatusWord,
+        status_reason: Option<String>,
+        source: Source,
+        environment: String,
+        replaces: Option<String>,
+        replaced_by: Option<String>,
+        created_at: chrono::DateTime<chrono::Utc>,
+        submitted_at: Option<chrono::DateTime<chrono::Utc>>,
+        updated_at: chrono::DateTime<chrono::Utc>,
+        closed_at: Option<chrono::DateTime<chrono::Utc>>,
+        version: i64,
+    }
+);
+shape!(
+    /// A fill. It covers the units of its order up to `cum_qty`.
+    Fill {
+        id: String,
+        order_id: String,
+        symbol: String,
+        side: SideWord,
+        qty: String,
+        price: String,
+        cum_qty: String,
+        fee: String,
+        source: String,
+        executed_at: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
+    /// A change of an order's state.
+    HistoryItem {
+        at: chrono::DateTime<chrono::Utc>,
+        from: Option<String>,
+        to: String,
+        cause: String,
+        detail: Option<String>,
+    }
+);
+/// An order with its fills and its history.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct OrderWithHistory {
+    #[schema(inline)]
+    #[serde(flatten)]
+    order: Order,
+    fills: Vec<Fill>,
+    history: Vec<HistoryItem>,
+}
+shape!(
+    /// A page of orders.
+    OrderList { items: Vec<Order>, next_cursor: Option<String> }
+);
+shape!(
+    /// A page of fills.
+    FillList { items: Vec<Fill>, next_cursor: Option<String> }
+);
+shape!(
+    /// What is held of one symbol; `qty` is negative when short.
+    Position {
+        symbol: String,
+        qty: String,
+        side: String,
+        avg_entry_price: Option<String>,
+        cost_basis: String,
+        last_price: Option<String>,
+        market_value: Option<String>,
+        unrealized_pl: Option<String>,
+        realized_pl: String,
+        updated_at: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
+    /// All positions.
+    PositionList { items: Vec<Position>, next_cursor: Option<String> }
+);
+shape!(
+    /// Profit and loss of one symbol.
+    SymbolPnl { symbol: String, realized_today: String, realized_total: String, unrealized: String }
+);
+shape!(
+    /// Profit and loss.
+    Pnl {
+        realized_today: String,
+        realized_total: String,
+        unrealized: String,
+        by_symbol: Vec<SymbolPnl>,
+        as_of: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
+    /// The broker account.
+    Account {
+        cash: String,
+        buying_power: String,
+        equity: String,
+        last_equity: String,
+        currency: String,
+        status: String,
+        environment: String,
+        as_of: chrono::DateTime<chrono::Utc>,
+        stale: bool,
+    }
+);
+shape!(
+    /// Equity over time; the lists have one length.
+    PortfolioHistory {
+        timestamp: Vec<i64>,
+        equity: Vec<String>,
+        profit_loss: Vec<String>,
+        base_value: String,
+        timeframe: String,
+    }
+);
+shape!(
+    /// What became of one order's cancel.
+    CancelResult { id: String, status: i32, problem: Option<ProblemDetails> }
+);
+shape!(
+    /// What became of each order's cancel.
+    CancelResults { items: Vec<CancelResult> }
+);
+shape!(
+    /// A signed-in user.
+    User { id: i64, email: String, display_name: Option<String>, role: String }
+);
+shape!(
+    /// A new session. The token is shown once.
+    SessionToken { token: String, token_type: String, expires_at: chrono::DateTime<chrono::Utc>, user: User }
+);
+shape!(
+    /// One refused field.
+    FieldProblem { pointer: String, code: String, detail: String }
+);
+shape!(
+    /// RFC 9457 problem details. Some problems have members of their own.
+    ProblemDetails {
+        r#type: String,
+        title: String,
+        status: i32,
+        detail: String,
+        code: String,
+        request_id: Option<String>,
+        #[schema(required = false)]
+        errors: Option<Vec<FieldProblem>>,
+    }
+);
