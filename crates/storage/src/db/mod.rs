@@ -4,6 +4,7 @@ mod admission;
 mod counter;
 pub(crate) mod errors;
 mod pool;
+#[cfg(feature = "platform")]
 pub(crate) mod prepared;
 pub(crate) mod settings;
 mod tx;
@@ -96,6 +97,7 @@ impl Db {
     }
 
     /// The same pool, whose transactions can reach `value` (keys that rows are written with).
+    #[cfg(feature = "platform")]
     #[must_use]
     pub(crate) fn with_extension<T: Send + Sync + 'static>(mut self, value: Arc<T>) -> Self {
         self.extension = Some(value);
