@@ -15,7 +15,6 @@ use crate::order::{Order, OrderId, Side};
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "short-lived, and nearly all are orders")]
 pub enum Change {
     /// A row to keep.
     Record(Record),

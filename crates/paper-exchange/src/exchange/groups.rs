@@ -17,12 +17,8 @@ impl Exchange {
     /// Members of a group that are not final, in the order of submission.
     pub(super) fn members(&self, account: AccountId, group: Option<Uuid>) -> Vec<OrderId> {
         let Some(group) = group else { return Vec::new() };
-        self.accounts[&account]
-            .open
-            .values()
-            .copied()
-            .filter(|id| self.orders[id].order.group_id == Some(group))
-            .collect()
+        let members = self.accounts[&account].groups.get(&group).into_iter().flatten().copied();
+        members.filter(|id| !self.orders[id].order.status.is_final()).collect()
     }
 
     /// Ends what is left of a group.

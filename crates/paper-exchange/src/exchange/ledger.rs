@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rust_decimal::Decimal;
+use uuid::Uuid;
 
-use crate::order::OrderId;
+use crate::order::{Order, OrderId};
 use crate::record::{AccountRecord, Execution};
 
 /// A holding of one symbol. Signs: negative when short.
@@ -27,6 +28,8 @@ pub(super) struct Account {
     /// Orders that are not final, by number.
     pub(super) open: BTreeMap<u64, OrderId>,
     pub(super) by_client_id: HashMap<String, OrderId>,
+    /// Members of each group, in the order of submission.
+    pub(super) groups: HashMap<Uuid, Vec<OrderId>>,
     /// Indices into the exchange's executions.
     pub(super) executions: Vec<usize>,
     pub(super) last_equity: Decimal,
@@ -43,6 +46,7 @@ impl Account {
             orders: Vec::new(),
             open: BTreeMap::new(),
             by_client_id: HashMap::new(),
+            groups: HashMap::new(),
             executions: Vec::new(),
             last_equity: cash,
             last_maintenance: Decimal::ZERO,
@@ -52,6 +56,15 @@ impl Account {
     /// Signed shares held.
     pub(super) fn position(&self, symbol: &str) -> Decimal {
         self.holdings.get(symbol).map_or(Decimal::ZERO, |holding| holding.qty)
+    }
+
+    /// Enters a new order.
+    pub(super) fn enter(&mut self, order: &Order) {
+        self.orders.push(order.id);
+        self.by_client_id.insert(order.client_order_id.clone(), order.id);
+        if let Some(group) = order.group_id {
+            self.groups.entry(group).or_default().push(order.id);
+        }
     }
 
     /// Books an execution.

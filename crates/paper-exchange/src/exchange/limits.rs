@@ -281,7 +281,6 @@ impl Exchange {
                     candidate.kind,
                     candidate.limit_price,
                     candidate.stop_price,
-                    None,
                     &quote,
                 );
                 price * candidate.qty
@@ -321,9 +320,18 @@ impl Exchange {
         if let Some(notional) = order.notional {
             return notional - row.working.spent;
         }
-        let Some(quote) = self.quote(&order.symbol) else { return Decimal::ZERO };
-        reference(order.side, order.kind, order.limit_price, order.stop_price, row.working.collar, &quote)
-            * self.remaining(row)
+        let price = match (order.side, order.kind, row.working.collar, order.limit_price) {
+            // Known without a quote, which counts where thousands of limits are open.
+            (Side::Buy, OrderType::Limit | OrderType::StopLimit, _, Some(limit)) => limit,
+            (Side::Buy, OrderType::Market | OrderType::Stop | OrderType::TrailingStop, Some(collared), _) => {
+                collared
+            }
+            (side, kind, _, limit) => match self.quote(&order.symbol) {
+                Some(quote) => reference(side, kind, limit, order.stop_price, &quote),
+                None => return Decimal::ZERO,
+            },
+        };
+        price * self.remaining(row)
     }
 }
 
@@ -333,15 +341,12 @@ fn reference(
     kind: OrderType,
     limit: Option<Decimal>,
     stop: Option<Decimal>,
-    collared: Option<Decimal>,
     quote: &Quote,
 ) -> Decimal {
     match (side, kind) {
         (Side::Sell, _) => (quote.ask * Decimal::new(103, 2)).max(limit.unwrap_or_default()),
-        (Side::Buy, OrderType::Market) => collared.unwrap_or_else(|| collar(quote.ask)),
+        (Side::Buy, OrderType::Market) => collar(quote.ask),
         (Side::Buy, OrderType::Limit | OrderType::StopLimit) => limit.unwrap_or(quote.ask),
-        (Side::Buy, OrderType::Stop | OrderType::TrailingStop) => {
-            collared.unwrap_or_else(|| collar(stop.unwrap_or(quote.ask)))
-        }
+        (Side::Buy, OrderType::Stop | OrderType::TrailingStop) => collar(stop.unwrap_or(quote.ask)),
     }
 }

@@ -75,7 +75,12 @@ impl Exchange {
                 && query.asset_class.is_none_or(|class| class == order.asset_class)
                 && !(query.nested && record.working.parent.is_some())
         };
-        let records = state.orders.iter().filter_map(|id| self.orders.get(id));
+        // The few open orders have an index of their own; all orders are in the order of submission.
+        let ids: Box<dyn DoubleEndedIterator<Item = &OrderId>> = match query.status {
+            StatusFilter::Open => Box::new(state.open.values()),
+            StatusFilter::Closed | StatusFilter::All => Box::new(state.orders.iter()),
+        };
+        let records = ids.filter_map(|id| self.orders.get(id));
         let view =
             |record: &OrderRecord| if query.nested { self.nested(record) } else { record.order.clone() };
         let limit = limit as usize;
@@ -89,11 +94,10 @@ impl Exchange {
     fn nested(&self, record: &OrderRecord) -> Order {
         let mut order = record.order.clone();
         let Some(group) = order.group_id else { return order };
-        let children: Vec<Order> = self.accounts[&record.account]
-            .orders
-            .iter()
+        let members = self.accounts[&record.account].groups.get(&group).into_iter().flatten();
+        let children: Vec<Order> = members
             .filter_map(|id| self.orders.get(id))
-            .filter(|leg| leg.order.group_id == Some(group) && leg.working.parent == Some(order.id))
+            .filter(|leg| leg.working.parent == Some(order.id))
             .map(|leg| leg.order.clone())
             .collect();
         order.legs = (!children.is_empty()).then_some(children);

@@ -94,9 +94,7 @@ impl Exchange {
                 return Err(RestoreError::NoAccount { order: order.id, account: row.account });
             }
             exchange.assets.insert(order.asset_id, order.symbol.clone());
-            let account = exchange.account_mut(row.account);
-            account.orders.push(order.id);
-            account.by_client_id.insert(order.client_order_id.clone(), order.id);
+            exchange.account_mut(row.account).enter(order);
             exchange.index(&row);
             exchange.orders.insert(order.id, row);
         }
@@ -107,7 +105,6 @@ impl Exchange {
     }
 
     fn seen(&mut self, seq: u64, at: chrono::DateTime<chrono::Utc>) {
-        // An order's event and its execution count on after its row, at most by three.
         self.seq = self.seq.max(seq);
         self.now = self.now.max(at);
         self.stamp = self.stamp.max(at);

@@ -238,9 +238,7 @@ impl Exchange {
 
     /// Enters a new row in its account's books.
     pub(super) fn enter(&mut self, record: OrderRecord) {
-        let account = self.account_mut(record.account);
-        account.orders.push(record.order.id);
-        account.by_client_id.insert(record.order.client_order_id.clone(), record.order.id);
+        self.account_mut(record.account).enter(&record.order);
         self.save(record);
     }
 

@@ -18,8 +18,11 @@ pub struct Market {
     epoch: NaiveDate,
     min_spread: Decimal,
     spread: Decimal,
-    cache: Mutex<HashMap<String, Vec<(NaiveDate, Arc<[Print]>)>>>,
+    /// The days last asked for, by symbol.
+    cache: Mutex<HashMap<String, Vec<CachedDay>>>,
 }
+
+type CachedDay = (NaiveDate, Arc<[Print]>);
 
 /// Days kept per symbol.
 const CACHED_DAYS: usize = 4;

@@ -1,4 +1,5 @@
 //! The exchange through its public interface.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 mod account;
 mod amend;

@@ -7,6 +7,7 @@ use plimsoll_paper_exchange::order::{CloseAmount, OrderClass, OrderStatus, Order
 use plimsoll_paper_exchange::record::EventKind;
 use plimsoll_paper_exchange::{Change, Exchange, ExchangeConfig, NewOrder, Record, Replacement};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use rust_decimal::Decimal;
 
 use crate::support::{buy, prints, stop_loss, take_profit, time};
@@ -54,7 +55,7 @@ fn order() -> impl Strategy<Value = NewOrder> {
                 },
                 6 => NewOrder { kind: OrderType::TrailingStop, trail_price: Some(distance), ..base },
                 7 => {
-                    let (up, down) = (Decimal::from(112), Decimal::from(88));
+                    let (up, down) = (Decimal::from(107), Decimal::from(93));
                     let (limit, stop) = if side == Side::Buy { (up, down) } else { (down, up) };
                     NewOrder {
                         order_class: OrderClass::Bracket,
@@ -66,8 +67,8 @@ fn order() -> impl Strategy<Value = NewOrder> {
                 _ => NewOrder {
                     kind: OrderType::Limit,
                     order_class: OrderClass::Oco,
-                    take_profit: take_profit(if side == Side::Sell { "111" } else { "89" }),
-                    stop_loss: stop_loss(if side == Side::Sell { "89" } else { "111" }),
+                    take_profit: take_profit(if side == Side::Sell { "106" } else { "94" }),
+                    stop_loss: stop_loss(if side == Side::Sell { "94" } else { "106" }),
                     ..base
                 },
             }
@@ -217,5 +218,33 @@ proptest! {
         let (_, _, first) = run(&commands, false);
         let (_, _, second) = run(&commands, false);
         prop_assert_eq!(first, second);
+    }
+}
+
+/// The generator reaches what the properties are about.
+#[test]
+fn the_properties_are_not_vacuous() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut executions, mut partial, mut exits, mut shorts) = (0, 0, 0, 0);
+    let mut ends: HashMap<OrderStatus, u32> = HashMap::new();
+    for _ in 0..60 {
+        let commands = prop::collection::vec(command(), 60).new_tree(&mut runner).unwrap().current();
+        let (exchange, _, _) = run(&commands, true);
+        for row in exchange.executions() {
+            executions += 1;
+            partial += u32::from(!row.leaves_qty.is_zero());
+            shorts += u32::from(row.position_qty.is_sign_negative() && !row.position_qty.is_zero());
+        }
+        for row in exchange.ledger_orders() {
+            *ends.entry(row.order.status).or_default() += 1;
+            exits += u32::from(row.working.parent.is_some() && !row.order.filled_qty.is_zero());
+        }
+    }
+    assert!(
+        executions > 300 && partial > 30 && exits > 10 && shorts > 30,
+        "{executions} {partial} {exits} {shorts}"
+    );
+    for status in [OrderStatus::Filled, OrderStatus::Canceled, OrderStatus::Replaced, OrderStatus::New] {
+        assert!(ends.get(&status).is_some_and(|count| *count > 5), "{status}: {ends:?}");
     }
 }
