@@ -1,1 +1,2 @@
 //! Plimsoll: server.
+pub mod trading;

@@ -115,7 +115,7 @@ impl Tx<'_> {
     pub fn append_audit(&mut self, owner: Option<UserId>, entry: &AuditEntry) -> Result<(), StoreError> {
         let entry = entry.neutral();
         let chain = owner.map_or_else(|| system_chain(&entry), |user| user.0);
-        let keys = self.keys()?;
+        let keys = self.platform_keys()?;
         let head = prepared("SELECT seq, mac FROM audit_head WHERE chain = ? FOR NO KEY UPDATE")
             .bind::<BigInt, _>(chain)
             .get_result::<Head>(self.conn())
@@ -165,7 +165,7 @@ impl Tx<'_> {
             #[diesel(sql_type = Binary)]
             mac: Vec<u8>,
         }
-        let keys = self.keys()?;
+        let keys = self.platform_keys()?;
         let chains = prepared("SELECT chain, seq, mac FROM audit_head ORDER BY chain")
             .load::<Chain>(self.conn())
             .store()?;

@@ -126,7 +126,7 @@ impl Db {
 
 impl Tx<'_> {
     /// The installation's keys.
-    pub(crate) fn keys(&self) -> Result<Arc<PlatformKeys>, StoreError> {
+    pub(crate) fn platform_keys(&self) -> Result<Arc<PlatformKeys>, StoreError> {
         self.extension::<PlatformKeys>().ok_or_else(no_keys)
     }
 }

@@ -356,3 +356,51 @@ impl Tx<'_> {
         Ok(PnlView::new(&holdings, &today, now))
     }
 }
+
+impl Tx<'_> {
+    /// The broker's time of the last execution that is booked for an account.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn last_execution(&mut self, account: AccountId) -> Result<Option<DateTime<Utc>>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Last {
+            #[diesel(sql_type = Nullable<Timestamptz>)]
+            at: Option<DateTime<Utc>>,
+        }
+        let row = prepared("SELECT max(executed_at) AS at FROM fills WHERE account_id = ?")
+            .bind::<BigInt, _>(account.0)
+            .get_result::<Last>(self.conn())
+            .store()?;
+        Ok(row.at)
+    }
+
+    /// Whether an order of ours at the broker lacks one of the fills with these cumulative quantities.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn lacks_fills(
+        &mut self,
+        account: AccountId,
+        broker_order_id: &plimsoll_core_domain::BrokerOrderId,
+        cumulative: &[Quantity],
+    ) -> Result<bool, StoreError> {
+        #[derive(QueryableByName)]
+        struct Lacking {
+            #[diesel(sql_type = diesel::sql_types::Bool)]
+            lacking: bool,
+        }
+        let sums: Vec<Decimal> = cumulative.iter().map(|sum| sum.get()).collect();
+        let row = prepared(
+            "SELECT EXISTS (SELECT 1 FROM orders o, unnest(?) AS c(sum) WHERE o.account_id = ? AND o.broker_order_id = ? \
+             AND NOT EXISTS (SELECT 1 FROM fills f WHERE f.account_id = o.account_id AND f.order_id = o.id \
+             AND f.cum_qty >= c.sum AND f.cum_qty - f.qty < c.sum)) AS lacking",
+        )
+        .bind::<diesel::sql_types::Array<Numeric>, _>(sums)
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(broker_order_id.as_str())
+        .get_result::<Lacking>(self.conn())
+        .store()?;
+        Ok(row.lacking)
+    }
+}

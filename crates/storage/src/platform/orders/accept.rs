@@ -197,7 +197,7 @@ impl Tx<'_> {
         audit.detail = detail(&order);
         let row = audit_row_bytes(user, seq + 1, &audit);
         let audit_detail = audit.canonical_detail();
-        let mac = next_mac(&self.keys()?.audit, &mac, &row)?;
+        let mac = next_mac(&self.platform_keys()?.audit, &mac, &row)?;
         let job = SubmitPayload::job(&order);
         let written = bind_order(prepared(WRITE), &order)
             .bind::<Text, _>(job.queue.as_str())

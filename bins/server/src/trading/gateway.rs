@@ -1,0 +1,112 @@
+//! What the routes ask of the brokers.
+
+use std::time::{Duration, Instant};
+
+use plimsoll_api::gateway::{GatewayError, SeenAccount, TradingGateway};
+use plimsoll_core_domain::broker::{BoxFuture, BrokerAsset, BrokerError, HistoryQuery, PortfolioHistory};
+use plimsoll_core_domain::{Price, Symbol, UserId};
+
+use super::connection::{Connection, Connections};
+
+/// How long an instrument is taken as it was seen, and how long one that the broker does not know.
+const ASSET_LIFE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(10));
+/// The most instruments that are remembered for an account.
+const MAX_ASSETS: usize = 20_000;
+/// How long the account is taken as it was seen.
+const ACCOUNT_LIFE: Duration = Duration::from_secs(1);
+/// After it, an account that the broker does not confirm is called stale.
+const ACCOUNT_FRESH: Duration = Duration::from_secs(10);
+/// After it, a price is not taken for the last one any more.
+const PRICE_LIFE: Duration = Duration::from_secs(60);
+
+fn gateway_error(error: BrokerError) -> GatewayError {
+    match error {
+        BrokerError::NotFound => GatewayError::NotFound,
+        BrokerError::Refused { message, .. } => GatewayError::Refused(message),
+        BrokerError::Throttled { retry_after } => GatewayError::Unavailable { retry_after },
+        _ => GatewayError::Unavailable { retry_after: Duration::from_secs(2) },
+    }
+}
+
+impl Connections {
+    fn connected(&self, user: UserId) -> Result<&Connection, GatewayError> {
+        self.of_user(user).map(|connection| &**connection).ok_or(GatewayError::NoAccount)
+    }
+}
+
+impl TradingGateway for Connections {
+    fn asset<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>> {
+        Box::pin(async move {
+            let connection = self.connected(user)?;
+            if let Some((at, asset)) = connection.seen().assets.get(symbol) {
+                let life = if asset.is_some() { ASSET_LIFE.0 } else { ASSET_LIFE.1 };
+                if at.elapsed() < life {
+                    return asset.clone().ok_or(GatewayError::NotFound);
+                }
+            }
+            let asked = connection.broker.asset(symbol).await;
+            let mut seen = connection.seen();
+            if seen.assets.len() >= MAX_ASSETS {
+                seen.assets.clear();
+            }
+            match asked {
+                Ok(asset) => {
+                    seen.assets.insert(symbol.clone(), (Instant::now(), Some(asset.clone())));
+                    Ok(asset)
+                }
+                Err(BrokerError::NotFound) => {
+                    seen.assets.insert(symbol.clone(), (Instant::now(), None));
+                    Err(GatewayError::NotFound)
+                }
+                Err(error) => Err(gateway_error(error)),
+            }
+        })
+    }
+
+    fn account(&self, user: UserId) -> BoxFuture<'_, Result<SeenAccount, GatewayError>> {
+        Box::pin(async move {
+            let connection = self.connected(user)?;
+            let known = connection.seen().account.clone();
+            let as_seen = |at: Instant, as_of, account| SeenAccount {
+                account,
+                environment: connection.environment.as_str(),
+                as_of,
+                stale: at.elapsed() > ACCOUNT_FRESH,
+            };
+            if let Some((at, as_of, account)) = &known
+                && at.elapsed() < ACCOUNT_LIFE
+            {
+                return Ok(as_seen(*at, *as_of, account.clone()));
+            }
+            match connection.broker.account().await {
+                Ok(account) => {
+                    let (at, as_of) = (Instant::now(), self.clock.now());
+                    connection.seen().account = Some((at, as_of, account.clone()));
+                    Ok(as_seen(at, as_of, account))
+                }
+                Err(error) => match known {
+                    Some((at, as_of, account)) => Ok(SeenAccount { stale: true, ..as_seen(at, as_of, account) }),
+                    None => Err(gateway_error(error)),
+                },
+            }
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        user: UserId,
+        query: &'a HistoryQuery,
+    ) -> BoxFuture<'a, Result<PortfolioHistory, GatewayError>> {
+        Box::pin(async move { self.connected(user)?.broker.portfolio_history(query).await.map_err(gateway_error) })
+    }
+
+    fn price(&self, user: UserId, symbol: &Symbol) -> Option<Price> {
+        let mut seen = self.of_user(user)?.seen();
+        seen.asked = Some(Instant::now());
+        seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
+    }
+
+    fn may_trade(&self, user: UserId) -> bool {
+        self.of_user(user).is_some_and(|connection| connection.is_ready())
+    }
+}
