@@ -105,7 +105,7 @@ pub trait JobQueue {
     /// The store's.
     fn give_back(&mut self, leases: &[JobLease]) -> Result<usize, StoreError>;
 
-    /// Deletes at most `limit` finished jobs: done or cancelled ones of at least age `keep_done`, dead ones of at least
+    /// Deletes finished jobs, at most `limit` of each kind: done or cancelled ones of at least age `keep_done`, dead ones of at least
     /// age `keep_dead`.
     ///
     /// # Errors
