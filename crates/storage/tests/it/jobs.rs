@@ -1,5 +1,7 @@
 //! The job table and leases, against a real server.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -442,9 +444,12 @@ fn a_takeover_waits_for_an_open_effect_and_a_renewal_does_not() {
     assert!(!bench.db.transaction(|tx| tx.hold_fence("x", FenceToken(1))).unwrap());
 }
 
+/// Asks a queue for something and writes the answer down.
+type Ask<'a> = &'a mut dyn FnMut(&mut dyn JobQueue) -> String;
+
 #[test]
 fn both_implementations_of_the_queue_agree() {
-    let script = |store: &dyn Fn(&mut dyn FnMut(&mut dyn JobQueue) -> String) -> String| {
+    let script = |store: &dyn Fn(Ask<'_>) -> String| {
         let kinds = vec!["k".to_owned()];
         let mut log = Vec::new();
         let mut leases: Vec<JobLease> = Vec::new();
