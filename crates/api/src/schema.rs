@@ -7,7 +7,7 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ }) => {
         $(#[$doc])*
         #[derive(ToSchema)]
-        #[expect(dead_code, reason = "only its schema is used")]
+        #[expect(missing_docs, reason = "the words are the HTTP contract's")]
         pub enum $name { $(#[schema(rename = $word)] $variant),+ }
     };
 }

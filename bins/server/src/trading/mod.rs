@@ -16,7 +16,7 @@ use plimsoll_core_domain::broker::Broker;
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::jobs::{JobRunner, StopReport, Wake, Workers};
-use plimsoll_reliability::retry::{JitterSource, Policy};
+use plimsoll_reliability::retry::JitterSource;
 use plimsoll_reliability::submit::{
     BROKER_QUEUE, CANCEL_ORDER, CancelOrder, REPLACE_ORDER, ReplaceOrderJob, SUBMIT_ORDER, SubmitOrderJob,
 };
@@ -70,7 +70,7 @@ pub struct TradingHandle {
 pub fn start(parts: TradingParts) -> std::io::Result<TradingHandle> {
     let connections = Arc::new(Connections::new(parts.accounts, Arc::clone(&parts.clock)));
     let brokers: Arc<Connections> = Arc::clone(&connections);
-    let query = Policy::default();
+    let query = parts.timings.broker_query();
     let runner = JobRunner::new(
         parts.jobs.clone(),
         BROKER_QUEUE,

@@ -137,7 +137,7 @@ async fn attempt(state: &AppState, origin: &Origin, asked: &Login) -> Result<Sig
     state
         .db
         .run(move |tx| {
-            let client = ClientInfo { ip: origin.ip, user_agent: origin.user_agent.clone() };
+            let client = ClientInfo::new(origin.ip, origin.user_agent.as_deref());
             let signed_in = finish(tx, &policy, verified, &client, new, now)?;
             let user = signed_in.user.id;
             let detail = serde_json::json!({ "session_id": signed_in.session.id, "method": "password" });
