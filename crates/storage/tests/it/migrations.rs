@@ -86,20 +86,12 @@ fn up_down_up_comes_to_the_same_schema_and_down_leaves_nothing() {
 }
 
 #[test]
-fn each_migration_can_be_taken_back_alone() {
+fn a_migrated_database_has_nothing_left_to_do() {
     for set in SETS {
         let database = TestDb::empty();
-        let all = migrate(database.url(), set).unwrap().applied;
-        let up = catalogue(&database);
-        let down = revert_all(database.url(), set).unwrap().applied;
-        assert_eq!(down.len(), all.len());
-        // whatever order of halves: a database migrated twice over is the same one
         migrate(database.url(), set).unwrap();
-        assert_eq!(
-            migrate(database.url(), set).unwrap().applied,
-            Vec::<String>::new(),
-            "nothing is left to do"
-        );
+        let up = catalogue(&database);
+        assert_eq!(migrate(database.url(), set).unwrap().applied, Vec::<String>::new());
         assert_eq!(catalogue(&database), up);
     }
 }
