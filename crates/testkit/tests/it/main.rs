@@ -1,5 +1,7 @@
 //! What a test may rely on: a database of its own, made anew, gone afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use plimsoll_storage::testing::RawConnection;
 use plimsoll_testkit::{TestDb, server_url};
 
