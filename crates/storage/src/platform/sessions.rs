@@ -185,7 +185,12 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The store's own.
-    pub fn session_is_live(&mut self, user: UserId, session: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    pub fn session_is_live(
+        &mut self,
+        user: UserId,
+        session: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
         #[derive(QueryableByName)]
         struct Live {
             #[diesel(sql_type = diesel::sql_types::Bool)]

@@ -1,0 +1,141 @@
+//! Accepting an order: all or nothing, once per key, in four round trips.
+
+use std::sync::Arc;
+
+use plimsoll_core_domain::order::Side;
+use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use plimsoll_reliability::idempotency::{Fingerprint, StoredReply};
+use plimsoll_storage::platform::orders::{Accepted, KeyState};
+
+use crate::world::{World, accept, add_user, market};
+
+fn is_new(accepted: &Accepted) -> bool {
+    matches!(accepted, Accepted::New { .. })
+}
+
+#[test]
+fn everything_is_written_in_one_transaction_of_four_round_trips() {
+    let world = World::new();
+    // Once before, so that the statements are prepared: what is counted is what every later order costs.
+    assert!(is_new(&world.accept(&accept(world.user, "warm", market("SPY", Side::Buy, 1))).unwrap()));
+    let counter = world.db.count_queries();
+    let taken = world.accept(&accept(world.user, "one", market("SPY", Side::Buy, 10))).unwrap();
+    assert_eq!(counter.sent(), 4, "BEGIN, read, write, COMMIT");
+    let Accepted::New { order, reply } = taken else { panic!("not new") };
+    assert_eq!(reply.status, 202);
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(body["status"], "pending_submit");
+    assert_eq!(body["id"], order.id.to_string());
+    for (table, rows) in [
+        (format!("orders WHERE id = '{}'", order.id), 1),
+        (format!("order_history WHERE order_id = '{}'", order.id), 1),
+        (format!("jobs WHERE dedup_key = '{}'", order.client_order_id.as_str()), 1),
+        ("stream_event".into(), 2),
+        (format!("audit_log WHERE chain = {}", world.user), 2),
+        ("idempotency_keys WHERE status = 202 AND provisional".into(), 2),
+    ] {
+        assert_eq!(world.count(&table), rows, "{table}");
+    }
+    let read = world.db.read_blocking(|tx| tx.order(world.account, order.id)).unwrap().unwrap();
+    assert_eq!(read, *order, "what is read back equals what was accepted");
+}
+
+#[test]
+fn a_key_is_used_once_and_replays_byte_for_byte() {
+    let world = World::new();
+    let first = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    assert!(is_new(&world.accept(&first).unwrap()));
+    let again = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    let state = |accepted| match accepted {
+        Accepted::Key(state) => state,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(state(world.accept(&again).unwrap()), KeyState::InFlight);
+    let reply = StoredReply { status: 201, body: b"{\"a\": 1}".to_vec() };
+    let finish = |reply: &StoredReply| world.db.read_blocking(|tx| tx.finish_key(world.user, &first.key, reply)).unwrap();
+    assert!(finish(&reply));
+    assert!(!finish(&StoredReply { status: 500, body: Vec::new() }), "a final reply stays");
+    assert_eq!(state(world.accept(&again).unwrap()), KeyState::Replay(reply));
+    let other = plimsoll_storage::platform::orders::AcceptOrder {
+        fingerprint: Fingerprint::of("POST", "/orders", b"\"other\"").unwrap(),
+        ..again
+    };
+    assert_eq!(state(world.accept(&other).unwrap()), KeyState::Reused);
+    assert_eq!(world.count("orders"), 1);
+    assert_eq!(world.count("jobs"), 1);
+}
+
+#[test]
+fn a_request_that_died_before_its_reply_is_answered_from_its_order() {
+    let world = World::new();
+    let first = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    assert!(is_new(&world.accept(&first).unwrap()));
+    world.test.execute("UPDATE idempotency_keys SET in_flight_until = now() - interval '1 second'");
+    let again = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    let Accepted::Key(state) = world.accept(&again).unwrap() else { panic!() };
+    assert_eq!(state, KeyState::Unanswered(Some(first.id)));
+}
+
+#[test]
+fn refusals_and_rollbacks_keep_nothing() {
+    let world = World::new();
+    let accepted = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    let rolled_back: Result<(), StoreError> = world.db.run_blocking(|tx| {
+        assert!(is_new(&tx.accept_order(&accepted, &*world.keys)?));
+        Err(StoreError::new(StoreErrorKind::Other, "no"))
+    });
+    assert!(rolled_back.is_err());
+    world.test.execute("UPDATE accounts SET state = 'disabled'");
+    assert!(matches!(world.accept(&accepted).unwrap(), Accepted::AccountDisabled));
+    for table in ["orders", "jobs", "stream_event", "idempotency_keys", &format!("audit_log WHERE chain = {}", world.user)] {
+        assert_eq!(world.count(table), 0, "{table}");
+    }
+    world.test.execute("UPDATE accounts SET state = 'active'");
+    assert!(is_new(&world.accept(&accepted).unwrap()), "the key is free again");
+}
+
+#[test]
+fn an_expired_key_that_meets_its_order_is_a_duplicate() {
+    let world = World::new();
+    assert!(is_new(&world.accept(&accept(world.user, "k", market("SPY", Side::Buy, 1))).unwrap()));
+    world.test.execute("DELETE FROM idempotency_keys");
+    let error = world.accept(&accept(world.user, "k", market("SPY", Side::Buy, 1))).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Duplicate, "{error}");
+    assert_eq!(world.count("orders"), 1);
+}
+
+#[test]
+fn parallel_twins_make_one_order_and_parallel_orders_dense_streams() {
+    let world = Arc::new(World::new());
+    let (second, _) = add_user(&world.db, "second@example.com");
+    let threads: Vec<_> = (0..8)
+        .map(|n| {
+            let world = Arc::clone(&world);
+            std::thread::spawn(move || {
+                let mut new = 0;
+                for i in 0..25 {
+                    // Half of the requests of all threads share their keys.
+                    let key = if i % 2 == 0 { format!("shared-{i}") } else { format!("own-{n}-{i}") };
+                    let user = if i % 5 == 0 { second } else { world.user };
+                    match world.accept(&accept(user, &key, market("SPY", Side::Buy, 1))) {
+                        Ok(accepted) if is_new(&accepted) => new += 1,
+                        Ok(Accepted::Key(KeyState::InFlight)) => {}
+                        Ok(other) => panic!("{other:?}"),
+                        Err(error) => assert_eq!(error.kind(), StoreErrorKind::Contention, "{error}"),
+                    }
+                }
+                new
+            })
+        })
+        .collect();
+    let new: i64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(new, 8 * 12 + 13);
+    assert_eq!(world.count("orders"), new);
+    assert_eq!(world.count("jobs"), new);
+    let dense = "(SELECT h.stream_id FROM stream_head h LEFT JOIN stream_event e USING (stream_id) GROUP BY h.stream_id, h.head \
+                 HAVING count(e.off) <> h.head OR coalesce(max(e.off), 0) <> h.head) AS holes";
+    assert_eq!(world.count(dense), 0);
+    let report = world.db.read_blocking(|tx| tx.verify_audit()).unwrap();
+    assert_eq!(report.first_bad, None);
+    assert_eq!(report.entries, u64::try_from(new).unwrap());
+}
