@@ -1,2 +1,3 @@
-//! Plimsoll: server.
+//! The server: configuration, command line, bootstrap and wiring.
+pub mod config;
 pub mod trading;

@@ -1,0 +1,161 @@
+//! Texts of values: durations, rates, addresses.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use plimsoll_api::state::OrderRate;
+
+/// `90s`, `15m`, `48h`, `7d`, `250ms`: a whole number and one unit; more than nothing.
+///
+/// # Errors
+/// A sentence that says how durations are written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("`{text}` is no duration: write a whole number and a unit, such as 90s, 15m or 48h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    let millis = number.checked_mul(millis).ok_or_else(wrong)?;
+    if millis == 0 {
+        return Err("must be longer than nothing".to_owned());
+    }
+    Ok(Duration::from_millis(millis))
+}
+
+/// The shortest text that [`duration`] reads back.
+#[must_use]
+pub fn show_duration(value: Duration) -> String {
+    let millis = value.as_millis();
+    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis > 0 && millis % size == 0 {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    format!("{millis}ms")
+}
+
+/// `off`, or `50/s,200`: a rate a second and a burst.
+///
+/// # Errors
+/// A sentence that says how rates are written.
+pub fn order_rate(text: &str) -> Result<Option<OrderRate>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let parts = || -> Option<OrderRate> {
+        let (rate, burst) = text.split_once(',')?;
+        let per_second: NonZeroU32 = rate.trim().strip_suffix("/s")?.parse().ok()?;
+        let burst: NonZeroU32 = burst.trim().parse().ok()?;
+        Some(OrderRate { per_second, burst })
+    };
+    let rate = parts().ok_or_else(|| {
+        format!("`{text}` is no rate: write requests a second and at once, such as 50/s,200, or off")
+    })?;
+    if rate.burst < rate.per_second {
+        return Err("the second number, requests at once, must not be below the rate".to_owned());
+    }
+    Ok(Some(rate))
+}
+
+/// A web address without path, query and user, such as `https://trade.example.org`; without a slash at its end.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn origin(text: &str) -> Result<String, String> {
+    let (scheme, rest) = text.split_once("://").ok_or("must begin with https:// or http://".to_owned())?;
+    if scheme != "https" && scheme != "http" {
+        return Err("must begin with https:// or http://".to_owned());
+    }
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    if host.contains(['/', '?', '#', '@', '*']) {
+        return Err("must be scheme, host and port only".to_owned());
+    }
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let good_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let good_name = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    if !good_name || !good_port {
+        return Err("has no valid host and port".to_owned());
+    }
+    Ok(format!("{scheme}://{}", host.to_ascii_lowercase()))
+}
+
+/// Comma-separated items, trimmed, without empty ones.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_one_number_and_one_unit() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("48h", 172_800), ("7d", 604_800)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for text in [
+            "",
+            "5",
+            "s",
+            "0s",
+            "-1s",
+            "1.5s",
+            "1h30m",
+            "5 s",
+            "5S",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_read() {
+        for text in ["90s", "15m", "48h", "250ms", "1h"] {
+            assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+        assert_eq!(show_duration(Duration::from_secs(3600)), "1h");
+    }
+
+    #[test]
+    fn rates_have_a_burst_or_are_off() {
+        let rate = order_rate("50/s,200").unwrap().unwrap();
+        assert_eq!((rate.per_second.get(), rate.burst.get()), (50, 200));
+        assert_eq!(order_rate("off"), Ok(None));
+        for text in ["", "50", "50/s", "0/s,10", "50/m,200", "50/s,10", "-1/s,5", "OFF"] {
+            assert!(order_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_exact() {
+        assert_eq!(origin("https://Trade.example.org/"), Ok("https://trade.example.org".to_owned()));
+        assert_eq!(origin("http://[::1]:8080"), Ok("http://[::1]:8080".to_owned()));
+        for text in [
+            "*",
+            "null",
+            "example.org",
+            "ftp://x",
+            "https://",
+            "https://x/y",
+            "https://a@b",
+            "https://x:0",
+            "https://*.x.org",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The settings, typed. None of them shows a secret by `Debug`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plimsoll_api::state::OrderRate;
+use plimsoll_core_domain::order::Environment as BrokerEnvironment;
+use plimsoll_crypto::passwords::HashParams;
+use plimsoll_observability::logging::LogFormat;
+use plimsoll_reliability::Timings;
+use rust_decimal::Decimal;
+use secrecy::SecretString;
+
+/// For whom the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// One machine, loopback only; what is missing is made.
+    Development,
+    /// Everything that matters must be given.
+    Production,
+}
+
+impl Profile {
+    /// `development` or `production`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// All settings of a server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `PROFILE`.
+    pub profile: Profile,
+    /// `BIND_ADDR`.
+    pub bind: SocketAddr,
+    /// `PUBLIC_URL`: scheme, host and port.
+    pub public_url: Option<String>,
+    /// `DATA_DIR`.
+    pub data_dir: PathBuf,
+    /// `LOG_LEVEL`: a level or a filter.
+    pub log_level: String,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
+    /// `CORS_ORIGINS`: exact origins.
+    pub cors_origins: Vec<String>,
+    /// The databases.
+    pub database: DatabaseSettings,
+    /// Master keys and secrets.
+    pub keys: KeySettings,
+    /// The broker, or the paper broker instead of it.
+    pub broker: BrokerSettings,
+    /// Limits and lives of what users do.
+    pub limits: Limits,
+    /// Every duration of the reliable parts, `SHUTDOWN_TIMEOUT` and `TIME_SCALE` worked in.
+    pub timings: Timings,
+    /// `TIME_SCALE`: the pace of [`Settings::timings`]; 1 in production.
+    pub time_scale: f64,
+}
+
+/// Where rows are kept.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// `DATABASE_URL`; `None`: a private PostgreSQL.
+    pub url: Option<SecretString>,
+    /// `MIGRATION_DATABASE_URL`: the owner's.
+    pub migration_url: Option<SecretString>,
+    /// `PAPER_DATABASE_URL`.
+    pub paper_url: Option<SecretString>,
+    /// `PG_BIN`.
+    pub pg_bin: Option<PathBuf>,
+    /// `DB_POOL_HTTP`, `DB_POOL_JOBS`, `DB_POOL_CONTROL`: connections at most.
+    pub pools: [u32; 3],
+}
+
+/// Keys and secrets.
+#[derive(Clone, Debug, Default)]
+pub struct KeySettings {
+    /// `ENCRYPTION_KEY`.
+    pub encryption_key: Option<SecretString>,
+    /// `ENCRYPTION_KEYS_OLD`.
+    pub old: Vec<SecretString>,
+    /// `WEBHOOK_SECRET`.
+    pub webhook_secret: Option<SecretString>,
+}
+
+/// An account at Alpaca.
+#[derive(Clone, Debug)]
+pub struct AlpacaAccount {
+    /// `ALPACA_API_KEY`.
+    pub key: SecretString,
+    /// `ALPACA_API_SECRET`.
+    pub secret: SecretString,
+}
+
+/// The broker.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// `None`: the paper broker runs in this process.
+    pub alpaca: Option<AlpacaAccount>,
+    /// `ALPACA_BASE_URL`.
+    pub base_url: String,
+    /// Live only at Alpaca's live address.
+    pub environment: BrokerEnvironment,
+    /// `PAPER_SPEED`: seconds of the market in one.
+    pub paper_speed: Decimal,
+    /// `PAPER_MARKET_DATA`, `PAPER_FIXED_PRICE`.
+    pub paper_market: Market,
+    /// `RECONCILE_INTERVAL`.
+    pub reconcile_interval: Duration,
+    /// `STALE_ORDER_AGE`.
+    pub stale_order_age: Duration,
+}
+
+/// Where the paper broker's prices come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Market {
+    /// The recordings that come with it.
+    Bundled,
+    /// A folder of CSV files.
+    Folder(PathBuf),
+    /// One price for every symbol.
+    FixedPrice(Decimal),
+}
+
+/// Limits and lives.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `RATE_LIMIT_ORDERS`; `None`: off.
+    pub order_rate: Option<OrderRate>,
+    /// `SESSION_IDLE`.
+    pub session_idle: Duration,
+    /// `SESSION_LIFETIME`.
+    pub session_lifetime: Duration,
+    /// `PASSWORD_MIN_LENGTH`, in characters.
+    pub password_min_length: usize,
+    /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS`.
+    pub argon2: HashParams,
+    /// `WS_MAX_PER_USER`.
+    pub ws_per_user: usize,
+    /// `WS_MAX_PER_IP`.
+    pub ws_per_ip: usize,
+}

@@ -1,0 +1,248 @@
+use std::fs;
+use std::time::Duration;
+
+use plimsoll_observability::config_report::{Origin, Severity, Verdict};
+
+use super::*;
+
+const KEY: &str = "hQm0T5dPjmbF2C8NKJcxvJmzY0XHc1q7c1oXv4Q1pF0=";
+
+fn read(flags: &Flags, variables: &[(&str, &str)]) -> Loaded {
+    load(flags, &Environment::of(variables.iter().copied()), Purpose::Serve)
+}
+
+/// Flags with a configuration file of this text.
+fn file(folder: &tempfile::TempDir, text: &str) -> Flags {
+    let path = folder.path().join("settings.toml");
+    fs::write(&path, text).unwrap();
+    Flags { config: Some(path), values: Vec::new() }
+}
+
+fn errors(loaded: &Loaded) -> Vec<String> {
+    loaded.report.of(Severity::Error).map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn the_error(variables: &[(&str, &str)], words: &[&str]) {
+    let loaded = read(&Flags::default(), variables);
+    let errors = errors(&loaded);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(loaded.settings.is_none());
+    for word in words {
+        assert!(errors[0].contains(word), "{} lacks {word}", errors[0]);
+    }
+}
+
+#[test]
+fn with_nothing_given_it_is_development_with_the_documented_defaults() {
+    let loaded = read(&Flags::default(), &[]);
+    assert_eq!(loaded.report.verdict(), Verdict::Valid);
+    let settings = loaded.settings.unwrap();
+    assert_eq!(settings.profile, Profile::Development);
+    assert_eq!(settings.bind.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.timings.shutdown_total, Duration::from_secs(25));
+    assert_eq!(settings.database.pools, [16, 4, 3]);
+    assert_eq!(settings.limits.session_idle, Duration::from_secs(1800));
+    let rate = settings.limits.order_rate.unwrap();
+    assert_eq!((rate.per_second.get(), rate.burst.get()), (50, 200));
+    assert!(settings.database.url.is_none() && settings.broker.alpaca.is_none());
+}
+
+#[test]
+fn the_order_is_flag_environment_file_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flags =
+        file(&folder, "BIND_ADDR = \"127.0.0.1:1\"\nlog_level = \"warn\"\nSHUTDOWN_TIMEOUT = \"9s\"");
+    let variables = [("BIND_ADDR", "127.0.0.1:2"), ("PLIMSOLL_LOG_LEVEL", "debug")];
+    let settings = read(&flags, &variables).settings.unwrap();
+    assert_eq!(settings.bind.port(), 2);
+    assert_eq!(settings.log_level, "debug");
+    assert_eq!(settings.timings.shutdown_total, Duration::from_secs(9));
+
+    flags.values.push(("--bind", "BIND_ADDR", "127.0.0.1:3".to_owned()));
+    let loaded = read(&flags, &variables);
+    assert_eq!(loaded.settings.as_ref().unwrap().bind.port(), 3);
+    let shown = show(&loaded);
+    let origin = |name: &str| shown.iter().find(|it| it.name == name).unwrap().origin.to_string();
+    assert_eq!(origin("BIND_ADDR"), "flag --bind");
+    assert_eq!(origin("LOG_LEVEL"), "environment variable PLIMSOLL_LOG_LEVEL");
+    assert!(origin("SHUTDOWN_TIMEOUT").contains("settings.toml"));
+    assert_eq!(origin("DATA_DIR"), "default");
+}
+
+#[test]
+fn the_profile_follows_from_the_database() {
+    let settings = |variables: &[(&str, &str)]| read(&Flags::default(), variables);
+    let production = settings(&[("DATABASE_URL", "postgresql://h/d")]);
+    let errors = errors(&production);
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    for name in ["ENCRYPTION_KEY", "WEBHOOK_SECRET", "PUBLIC_URL"] {
+        assert!(errors.iter().any(|line| line.starts_with(name)), "{errors:?}");
+    }
+    let explicit = settings(&[("DATABASE_URL", "postgresql://h/d"), ("PROFILE", "development")]);
+    assert_eq!(explicit.settings.unwrap().profile, Profile::Development);
+
+    let everything = settings(&[
+        ("DATABASE_URL", "postgresql://h/d"),
+        ("ENCRYPTION_KEY", KEY),
+        ("WEBHOOK_SECRET", "a-secret-for-webhooks"),
+        ("PUBLIC_URL", "https://trade.example.org"),
+        ("BIND_ADDR", "0.0.0.0:80"),
+    ]);
+    assert_eq!(everything.settings.unwrap().profile, Profile::Production);
+
+    let bare = settings(&[("PROFILE", "production")]);
+    assert_eq!(self::errors(&bare).len(), 4);
+}
+
+#[test]
+fn the_demonstration_is_development_whatever_the_database() {
+    let environment = Environment::of([("DATABASE_URL", "postgresql://h/d")]);
+    let loaded = load(&Flags::default(), &environment, Purpose::Demo);
+    assert_eq!(loaded.settings.unwrap().profile, Profile::Development);
+    let environment = Environment::of([("PROFILE", "production")]);
+    let loaded = load(&Flags::default(), &environment, Purpose::Demo);
+    assert!(errors(&loaded)[0].contains("development profile only"));
+}
+
+#[test]
+fn mistakes_are_named_with_their_setting() {
+    the_error(&[("PLIMSOLL_DATABSE_URL", "x")], &["PLIMSOLL_DATABSE_URL", "did you mean DATABASE_URL?"]);
+    the_error(&[("PLIMSOLL_QQQQQQQQQQQQQ", "x")], &["no setting", "remove it"]);
+    the_error(&[("BIND_ADDR", "8080")], &["BIND_ADDR", "address and a port"]);
+    the_error(&[("BIND_ADDR", "0.0.0.0:8080")], &["loopback only", "PROFILE=production"]);
+    the_error(&[("SHUTDOWN_TIMEOUT", "25")], &["SHUTDOWN_TIMEOUT", "90s, 15m or 48h"]);
+    the_error(&[("SHUTDOWN_TIMEOUT", "2h")], &["1s to 1h"]);
+    the_error(&[("LOG_LEVEL", "loud,=")], &["LOG_LEVEL", "error, warn, info"]);
+    the_error(&[("LOG_FORMAT", "xml")], &["LOG_FORMAT", "pretty or json"]);
+    the_error(&[("PROFILE", "staging")], &["development or production"]);
+    the_error(&[("RATE_LIMIT_ORDERS", "many")], &["RATE_LIMIT_ORDERS", "50/s,200"]);
+    the_error(&[("ARGON2_MEMORY_KIB", "64")], &["ARGON2_MEMORY_KIB"]);
+    the_error(&[("DB_POOL_HTTP", "0")], &["DB_POOL_HTTP", "from 1"]);
+    the_error(&[("SESSION_IDLE", "24h")], &["SESSION_IDLE", "SESSION_LIFETIME"]);
+    the_error(&[("CORS_ORIGINS", "https://a.example, *")], &["CORS_ORIGINS"]);
+    the_error(&[("PUBLIC_URL", "trade.example.org")], &["PUBLIC_URL", "https://"]);
+    the_error(&[("WEBHOOK_SECRET", "short")], &["WEBHOOK_SECRET", "16 characters"]);
+    the_error(&[("PAPER_SPEED", "0")], &["PAPER_SPEED"]);
+    the_error(&[("PAPER_FIXED_PRICE", "NaN")], &["PAPER_FIXED_PRICE"]);
+    the_error(&[("PAPER_MARKET_DATA", "/no/such/folder")], &["PAPER_MARKET_DATA", "no folder"]);
+    the_error(&[("MIGRATION_DATABASE_URL", "postgresql://h/d")], &["without DATABASE_URL"]);
+    the_error(&[("DATABASE_URL", "mysql://h/d"), ("PROFILE", "development")], &["postgresql://"]);
+    the_error(&[("TIME_SCALE", "inf")], &["TIME_SCALE"]);
+}
+
+#[test]
+fn keys_and_secrets_are_checked_and_never_repeated() {
+    let mistyped = "hQm0T5dPjmbF2C8NKJcxvJmzY0XHc1q7c1oXv4Q1";
+    the_error(&[("ENCRYPTION_KEY", mistyped)], &["ENCRYPTION_KEY"]);
+    let loaded = read(&Flags::default(), &[("ENCRYPTION_KEY", mistyped)]);
+    assert!(!format!("{}{:?}", loaded.report, show(&loaded)).contains(mistyped));
+
+    let loaded = read(&Flags::default(), &[("ENCRYPTION_KEY", KEY)]);
+    assert!(loaded.report.to_string().contains("read as"), "{}", loaded.report);
+    assert!(!format!("{}{:?}{:?}", loaded.report, show(&loaded), loaded.settings).contains(KEY));
+}
+
+#[test]
+fn alpacas_keys_come_in_pairs_and_fit_their_host() {
+    the_error(&[("ALPACA_API_KEY", "PKTEST")], &["without ALPACA_API_SECRET", "both or neither"]);
+    the_error(&[("ALPACA_API_KEY", "AKLIVE"), ("ALPACA_API_SECRET", "s")], &["ALPACA_API_KEY", "PK"]);
+    let live = [("ALPACA_BASE_URL", "https://api.alpaca.markets"), ("ALPACA_API_SECRET", "s")];
+    the_error(&[live[0], live[1], ("ALPACA_API_KEY", "PKTEST")], &["AK"]);
+    let elsewhere = [("ALPACA_BASE_URL", "http://127.0.0.1:9"), ("ALPACA_API_KEY", "x"), live[1]];
+    assert!(read(&Flags::default(), &elsewhere).settings.unwrap().broker.alpaca.is_some());
+    the_error(&[("ALPACA_BASE_URL", "http://broker.example")], &["ALPACA_BASE_URL"]);
+}
+
+#[test]
+fn all_mistakes_come_at_once() {
+    let loaded = read(
+        &Flags::default(),
+        &[("BIND_ADDR", "x"), ("LOG_FORMAT", "x"), ("PLIMSOLL_NOTHING_LIKE_IT", "1"), ("SESSION_IDLE", "x")],
+    );
+    assert_eq!(errors(&loaded).len(), 4, "{}", loaded.report);
+}
+
+#[test]
+fn a_secret_may_come_from_a_file_but_not_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    fs::write(&path, format!("{KEY}\n")).unwrap();
+    let path = path.to_str().unwrap();
+    let loaded = read(&Flags::default(), &[("PLIMSOLL_ENCRYPTION_KEY_FILE", path)]);
+    assert!(loaded.settings.unwrap().keys.encryption_key.is_some());
+    let found = loaded.report.of(Severity::Information).next().unwrap();
+    assert_eq!(found.origin, Origin::SecretFile("PLIMSOLL_ENCRYPTION_KEY_FILE".to_owned()));
+
+    the_error(&[("ENCRYPTION_KEY", KEY), ("ENCRYPTION_KEY_FILE", path)], &["is also given", "keep one"]);
+    the_error(&[("WEBHOOK_SECRET_FILE", "/no/such/file")], &["WEBHOOK_SECRET", "/no/such/file"]);
+    // only secrets have this form
+    the_error(&[("PLIMSOLL_BIND_ADDR_FILE", path)], &["no setting of this name"]);
+}
+
+#[test]
+fn both_spellings_must_agree() {
+    the_error(&[("LOG_LEVEL", "info"), ("PLIMSOLL_LOG_LEVEL", "warn")], &["is also given by environment"]);
+    let same = [("LOG_LEVEL", "warn"), ("PLIMSOLL_LOG_LEVEL", "warn")];
+    assert_eq!(read(&Flags::default(), &same).settings.unwrap().log_level, "warn");
+}
+
+#[test]
+fn the_file_is_read_strictly() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, word) in [
+        ("bind_adr = \"x\"", "did you mean BIND_ADDR?"),
+        ("PAPER_SPEED = 1.5", "put it in quotes"),
+        ("[server]\nx = 1", "no setting"),
+        ("= 1", "line 1 is not TOML"),
+        ("LOG_LEVEL = \"\"", "must not be empty"),
+    ] {
+        let loaded = read(&file(&folder, text), &[]);
+        assert!(loaded.report.to_string().contains(word), "{text}: {}", loaded.report);
+        assert!(loaded.settings.is_none());
+    }
+    let missing = Flags { config: Some("/no/such/plimsoll.toml".into()), values: Vec::new() };
+    assert!(read(&missing, &[]).report.to_string().contains("cannot be read"));
+    let good =
+        file(&folder, "DB_POOL_HTTP = 32\nCORS_ORIGINS = [\"https://a.example\", \"https://b.example\"]");
+    let settings = read(&good, &[]).settings.unwrap();
+    assert_eq!(settings.database.pools[0], 32);
+    assert_eq!(settings.cors_origins, ["https://a.example", "https://b.example"]);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_not_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = read(&file(&folder, "WEBHOOK_SECRET = very-secret-canary"), &[]);
+    assert_eq!(loaded.report.verdict(), Verdict::Invalid);
+    assert!(!loaded.report.to_string().contains("canary"), "{}", loaded.report);
+}
+
+#[test]
+fn settings_of_later_features_are_known_and_said_to_do_nothing() {
+    let loaded = read(&Flags::default(), &[("SMTP_HOST", "mail.example"), ("BACKUP_SCHEDULE", "off")]);
+    assert_eq!(loaded.report.verdict(), Verdict::Warnings);
+    assert!(loaded.report.to_string().contains("SMTP_HOST"));
+    assert!(loaded.settings.is_some());
+}
+
+#[test]
+fn time_can_be_scaled_outside_production_only() {
+    let settings = read(&Flags::default(), &[("TIME_SCALE", "0.1")]).settings.unwrap();
+    assert_eq!(settings.timings.submit_settle, Duration::from_secs(1));
+    assert_eq!(settings.timings.shutdown_total, Duration::from_secs(25));
+    let loaded = read(&Flags::default(), &[("PROFILE", "production"), ("TIME_SCALE", "0.1")]);
+    assert!(errors(&loaded).iter().any(|line| line.starts_with("TIME_SCALE")));
+}
+
+#[test]
+fn documented_settings_are_known() {
+    let text = include_str!("../../../../docs/operations/settings.md");
+    for word in text.split('`').skip(1).step_by(2) {
+        let capitals = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        if word.len() > 3 && word.chars().all(capitals) {
+            let setting = word.strip_suffix("_FILE").unwrap_or(word);
+            assert!(known(setting).is_some(), "{word} is documented and not known");
+        }
+    }
+}
