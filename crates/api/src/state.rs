@@ -14,6 +14,7 @@ use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_observability::health::HealthRegistry;
 use plimsoll_observability::readiness::Readiness;
+use plimsoll_realtime::Hub;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::orders::ClientOrderIds;
 use tokio::sync::Semaphore;
@@ -72,6 +73,8 @@ pub struct AppState {
     pub client_order_ids: Arc<dyn ClientOrderIds>,
     /// The brokers.
     pub gateway: Arc<dyn TradingGateway>,
+    /// Where events are heard.
+    pub hub: Hub,
     /// Requests that wait for their orders.
     pub waiters: Waiters,
     /// Whether requests may come.
@@ -103,6 +106,8 @@ pub struct Parts {
     pub client_order_ids: Arc<dyn ClientOrderIds>,
     /// The brokers.
     pub gateway: Arc<dyn TradingGateway>,
+    /// Where events are heard.
+    pub hub: Hub,
     /// Requests that wait for their orders.
     pub waiters: Waiters,
     /// Whether requests may come.
@@ -129,6 +134,7 @@ impl AppState {
             ids: parts.ids,
             client_order_ids: parts.client_order_ids,
             gateway: parts.gateway,
+            hub: parts.hub,
             waiters: parts.waiters,
             readiness: parts.readiness,
             health: parts.health,

@@ -1,5 +1,8 @@
 //! The audit log: a keyed MAC chain per user, and sixteen for events without a known user.
 
+mod list;
+mod verify;
+
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
@@ -12,6 +15,9 @@ use uuid::Uuid;
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
+
+pub use self::list::{AuditFilter, AuditRecord};
+pub use self::verify::{AuditReport, BadEntry};
 
 /// The canonical bytes of a row: every column but the MAC, length-prefixed.
 pub(crate) fn audit_row_bytes(chain: i64, seq: i64, entry: &AuditEntry) -> Vec<u8> {
@@ -39,10 +45,13 @@ pub(crate) fn next_mac(key: &MacChain, previous: &[u8], row: &[u8]) -> Result<[u
     Ok(key.next(previous, row))
 }
 
+/// How many chains there are for events without a known user: -1 and below.
+const SYSTEM_CHAINS: u8 = 16;
+
 /// The chain of events without a known user: one of sixteen, so that they do not queue behind one lock.
 fn system_chain(entry: &AuditEntry) -> i64 {
     let byte = entry.request_id.map_or(0, |id| id.as_bytes()[15]);
-    -1 - i64::from(byte % 16)
+    -1 - i64::from(byte % SYSTEM_CHAINS)
 }
 
 #[derive(QueryableByName)]
@@ -53,27 +62,12 @@ struct Head {
     mac: Vec<u8>,
 }
 
-/// The first row at which a chain does not verify.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadEntry {
-    /// A user's id, or a negative number for one of the system's chains.
-    pub chain: i64,
-    /// Its place in the chain.
-    pub seq: i64,
-    /// In which way.
-    pub reason: &'static str,
+macro_rules! row_columns {
+    () => {
+        "seq, at, action, outcome, actor_id, subject_id, ip, user_agent, request_id, detail, mac"
+    };
 }
-
-/// What verifying found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditReport {
-    /// Chains read.
-    pub chains: u64,
-    /// Entries read.
-    pub entries: u64,
-    /// The first bad row.
-    pub first_bad: Option<BadEntry>,
-}
+use row_columns;
 
 #[derive(QueryableByName)]
 struct Row {
@@ -149,63 +143,6 @@ impl Tx<'_> {
         .execute(self.conn())
         .store()?;
         Ok(())
-    }
-
-    /// Reads every chain from its first row to its head and recomputes every MAC; stops at the first bad row.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub fn verify_audit(&mut self) -> Result<AuditReport, StoreError> {
-        #[derive(QueryableByName)]
-        struct Chain {
-            #[diesel(sql_type = BigInt)]
-            chain: i64,
-            #[diesel(sql_type = BigInt)]
-            seq: i64,
-            #[diesel(sql_type = Binary)]
-            mac: Vec<u8>,
-        }
-        let keys = self.platform_keys()?;
-        let chains = prepared("SELECT chain, seq, mac FROM audit_head ORDER BY chain")
-            .load::<Chain>(self.conn())
-            .store()?;
-        let mut report = AuditReport::default();
-        for Chain { chain, seq: last, mac: head_mac } in chains {
-            report.chains += 1;
-            let (mut seq, mut mac) = (0, MacChain::GENESIS);
-            let bad = |seq, reason| Some(BadEntry { chain, seq, reason });
-            loop {
-                let rows = prepared(
-                    "SELECT seq, at, action, outcome, actor_id, subject_id, ip, user_agent, request_id, detail, mac \
-                     FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT 1000",
-                )
-                .bind::<BigInt, _>(chain)
-                .bind::<BigInt, _>(seq)
-                .load::<Row>(self.conn())
-                .store()?;
-                if rows.is_empty() {
-                    break;
-                }
-                for row in rows {
-                    if row.seq != seq + 1 {
-                        report.first_bad = bad(seq + 1, "missing");
-                        return Ok(report);
-                    }
-                    seq = row.seq;
-                    mac = keys.audit.next(&mac, &stored_bytes(chain, &row));
-                    if row.mac != mac {
-                        report.first_bad = bad(seq, "altered");
-                        return Ok(report);
-                    }
-                    report.entries += 1;
-                }
-            }
-            if seq != last || (last > 0 && head_mac != mac) {
-                report.first_bad = bad(seq + 1, if seq < last { "truncated" } else { "beyond the head" });
-                return Ok(report);
-            }
-        }
-        Ok(report)
     }
 }
 

@@ -81,3 +81,19 @@ impl IdempotencyStore for Tx<'_> {
         Err(StoreError::new(StoreErrorKind::Other, "the claimed key vanished inside its transaction"))
     }
 }
+
+impl Tx<'_> {
+    /// Deletes expired keys, at most `batch`.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn prune_keys(&mut self, batch: i64) -> Result<usize, StoreError> {
+        prepared(
+            "DELETE FROM idempotency_keys k USING (SELECT user_id, key FROM idempotency_keys WHERE expires_at < now() \
+             LIMIT ? FOR UPDATE SKIP LOCKED) old WHERE k.user_id = old.user_id AND k.key = old.key",
+        )
+        .bind::<BigInt, _>(batch)
+        .execute(self.conn())
+        .store()
+    }
+}

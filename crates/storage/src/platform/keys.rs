@@ -35,25 +35,36 @@ impl fmt::Debug for PlatformKeys {
 /// Why the installation's keys are not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// The key ring does not open them: it is not the one that sealed them.
+    /// The key that sealed them is not in the ring.
     #[error("ENCRYPTION_KEY is not the key that this database was set up with")]
     WrongKey(#[source] OpenError),
+    /// The key ring has the key, but the stored bytes are not what it sealed.
+    #[error("the installation's key `{name}` in the database is damaged")]
+    Damaged {
+        /// Which one.
+        name: &'static str,
+        /// How it was found.
+        #[source]
+        source: OpenError,
+    },
     /// The store's own.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl PlatformKeys {
-    /// The keys of a database, made now where it has none yet.
+    /// The keys of a database, made now where it has none yet, all in one transaction.
     ///
     /// # Errors
-    /// The ring does not open them, or the store's own.
+    /// The ring does not open them, and then nothing was made either; or the store's own.
     pub fn load_or_create<R>(db: &Db, ring: &KeyRing, rng: &mut R) -> Result<Self, KeysError>
     where
         R: CryptoRng + ?Sized,
     {
-        let mut one = |purpose| db.run_blocking(|tx| installation_key(tx, ring, purpose, rng));
-        let (audit, order_ids) = (one(KeyPurpose::AuditMac)?, one(KeyPurpose::OrderId)?);
+        let (audit, order_ids) = db.run_blocking(|tx| {
+            let audit = tx.installation_key(ring, KeyPurpose::AuditMac, rng)?;
+            Ok::<_, KeysError>((audit, tx.installation_key(ring, KeyPurpose::OrderId, rng)?))
+        })?;
         let fault = |why: String| StoreError::new(StoreErrorKind::Other, why);
         Ok(Self {
             audit: MacChain::new(&audit).map_err(|why| fault(why.to_string()))?,
@@ -66,37 +77,6 @@ impl PlatformKeys {
 struct Sealed {
     #[diesel(sql_type = Binary)]
     sealed: Vec<u8>,
-}
-
-/// The key of a purpose, made and kept now when there is none.
-fn installation_key<R>(
-    tx: &mut Tx<'_>,
-    ring: &KeyRing,
-    purpose: KeyPurpose,
-    rng: &mut R,
-) -> Result<InstallationKey, KeysError>
-where
-    R: CryptoRng + ?Sized,
-{
-    let fresh = InstallationKey::generate(purpose, rng);
-    // Two instances that start at once agree on the first one's.
-    prepared(
-        "INSERT INTO installation_keys (name, key_id, sealed) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
-    )
-    .bind::<Text, _>(purpose.name())
-    .bind::<Text, _>(ring.active().to_string())
-    .bind::<Binary, _>(fresh.wrap(ring, rng))
-    .execute(tx.conn())
-    .store()?;
-    let kept = prepared("SELECT sealed FROM installation_keys WHERE name = ?")
-        .bind::<Text, _>(purpose.name())
-        .get_result::<Sealed>(tx.conn())
-        .optional()
-        .store()?
-        .ok_or_else(|| {
-            StoreError::inconsistent("installation_keys", "name", purpose.name(), "gone after its insert")
-        })?;
-    InstallationKey::unwrap(ring, purpose, &kept.sealed).map_err(KeysError::WrongKey)
 }
 
 impl ClientOrderIds for PlatformKeys {
@@ -125,6 +105,43 @@ impl Db {
 }
 
 impl Tx<'_> {
+    /// The installation's key for a purpose, made from `rng` and kept now when there is none yet. Two instances that
+    /// start at once agree on one: the second waits for the first one's commit.
+    ///
+    /// # Errors
+    /// The ring does not open it, or the store's own.
+    pub fn installation_key<R>(
+        &mut self,
+        ring: &KeyRing,
+        purpose: KeyPurpose,
+        rng: &mut R,
+    ) -> Result<InstallationKey, KeysError>
+    where
+        R: CryptoRng + ?Sized,
+    {
+        let fresh = InstallationKey::generate(purpose, rng);
+        prepared(
+            "INSERT INTO installation_keys (name, key_id, sealed) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+        )
+        .bind::<Text, _>(purpose.name())
+        .bind::<Text, _>(ring.active().to_string())
+        .bind::<Binary, _>(fresh.wrap(ring, rng))
+        .execute(self.conn())
+        .store()?;
+        let kept = prepared("SELECT sealed FROM installation_keys WHERE name = ?")
+            .bind::<Text, _>(purpose.name())
+            .get_result::<Sealed>(self.conn())
+            .optional()
+            .store()?
+            .ok_or_else(|| {
+                StoreError::inconsistent("installation_keys", "name", purpose.name(), "gone after its insert")
+            })?;
+        InstallationKey::unwrap(ring, purpose, &kept.sealed).map_err(|source| match source {
+            OpenError::UnknownKey(_) => KeysError::WrongKey(source),
+            _ => KeysError::Damaged { name: purpose.name(), source },
+        })
+    }
+
     /// The installation's keys.
     pub(crate) fn platform_keys(&self) -> Result<Arc<PlatformKeys>, StoreError> {
         self.extension::<PlatformKeys>().ok_or_else(no_keys)

@@ -11,7 +11,7 @@ use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
 use uuid::Uuid;
 
-use super::users::UserRow;
+use super::users::{UserRow, user_columns};
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
@@ -103,14 +103,15 @@ impl SessionStore for Tx<'_> {
         let found = prepared(concat!(
             "SELECT ",
             session_columns!(),
-            ", u.id AS user_id, u.email, u.display_name, u.role, u.state, u.email_verified_at, u.password_hash \
-             FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token_digest = ?"
+            ", ",
+            user_columns!(),
+            " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token_digest = ?"
         ))
         .bind::<Binary, _>(digest.as_bytes().as_slice())
         .get_result::<Both>(self.conn())
         .optional()
         .store()?;
-        found.map(|both| Ok((both.session.try_into()?, both.user.into_account()?.user))).transpose()
+        found.map(|both| Ok((both.session.try_into()?, both.user.try_into()?))).transpose()
     }
 
     fn live_sessions_of(&mut self, user: UserId, now: DateTime<Utc>) -> Result<Vec<Session>, StoreError> {

@@ -39,6 +39,20 @@ struct EventRow {
 }
 
 impl Tx<'_> {
+    /// Appends one event: see [`append_events`](Self::append_events).
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn append_event(
+        &mut self,
+        stream: StreamId,
+        event: &NewEvent,
+        at: DateTime<Utc>,
+    ) -> Result<StreamEvent, StoreError> {
+        let mut written = self.append_events(stream, std::slice::from_ref(event), at)?;
+        Ok(written.pop().expect("an appended event comes back"))
+    }
+
     /// Appends events to a stream, in their order, and notes them for the subscribers of this process. Locks the
     /// stream's head: nothing but audit heads may be locked after it.
     ///
@@ -155,16 +169,25 @@ impl Tx<'_> {
             .collect()
     }
 
-    /// Deletes events that are older than `keep` or more than `most` behind their stream's head, at most `batch`.
+    /// Deletes events that are older than `keep` or more than `most` behind their stream's head, at most `batch` in all;
+    /// a caller goes on until fewer were deleted. A stream loses its oldest events first, and none that stands behind
+    /// one that stays: what is left is never torn. Age is the writer's time against the database's.
     ///
     /// # Errors
     /// The store's own.
     pub fn prune_events(&mut self, keep: TimeDelta, most: i64, batch: i64) -> Result<usize, StoreError> {
+        // Of each stream only the oldest event is looked at, until one is due; then the events up to the first fresh
+        // one are.
         prepared(
-            "DELETE FROM stream_event e USING (SELECT d.stream_id, d.off FROM stream_event d \
-             JOIN stream_head h ON h.stream_id = d.stream_id \
-             WHERE d.at < now() - ? * interval '1 second' OR d.off <= h.head - ? LIMIT ?) old \
-             WHERE e.stream_id = old.stream_id AND e.off = old.off",
+            "WITH limits AS MATERIALIZED (SELECT now() - ? * interval '1 second' AS fresh_from, ?::bigint AS most), \
+             due AS (SELECT h.stream_id, greatest(h.head - l.most, coalesce((SELECT min(f.off) - 1 FROM stream_event f \
+                 WHERE f.stream_id = h.stream_id AND f.at >= l.fresh_from), h.head)) AS upto \
+               FROM limits l CROSS JOIN stream_head h CROSS JOIN LATERAL (SELECT e.off, e.at FROM stream_event e \
+                 WHERE e.stream_id = h.stream_id ORDER BY e.off LIMIT 1) AS oldest \
+               WHERE oldest.at < l.fresh_from OR oldest.off <= h.head - l.most), \
+             old AS (SELECT e.stream_id, e.off FROM due d JOIN stream_event e ON e.stream_id = d.stream_id \
+               AND e.off <= d.upto ORDER BY e.stream_id, e.off LIMIT ?) \
+             DELETE FROM stream_event e USING old WHERE e.stream_id = old.stream_id AND e.off = old.off",
         )
         .bind::<BigInt, _>(keep.num_seconds())
         .bind::<BigInt, _>(most)

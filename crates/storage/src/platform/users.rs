@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::ports::AccountStore;
-use plimsoll_auth::{Account, EmailAddress, NewUser, User};
+use plimsoll_auth::{Account, EmailAddress, NewUser, UnknownName, User};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
 
@@ -12,10 +12,11 @@ use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
 
+/// What is read of a user; the password's hash is read only where it is verified or changed.
 #[derive(QueryableByName)]
 pub(super) struct UserRow {
     #[diesel(sql_type = BigInt)]
-    pub(super) user_id: i64,
+    user_id: i64,
     #[diesel(sql_type = Text)]
     email: String,
     #[diesel(sql_type = Nullable<Text>)]
@@ -26,72 +27,90 @@ pub(super) struct UserRow {
     state: String,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     email_verified_at: Option<DateTime<Utc>>,
+}
+
+#[derive(QueryableByName)]
+struct AccountRow {
+    #[diesel(embed)]
+    user: UserRow,
     #[diesel(sql_type = Text)]
     password_hash: String,
 }
 
-impl UserRow {
-    pub(super) fn into_account(self) -> Result<Account, StoreError> {
-        let id = self.user_id;
+/// The columns of [`UserRow`], of the table `u`.
+macro_rules! user_columns {
+    () => {
+        "u.id AS user_id, u.email, u.display_name, u.role, u.state, u.email_verified_at"
+    };
+}
+pub(super) use user_columns;
+
+impl TryFrom<UserRow> for User {
+    type Error = StoreError;
+    fn try_from(row: UserRow) -> Result<Self, StoreError> {
+        let id = row.user_id;
         let bad = |column: &'static str, why: String| StoreError::inconsistent("users", column, id, why);
-        Ok(Account {
-            user: User {
-                id: UserId(id),
-                email: EmailAddress::parse(&self.email).map_err(|why| bad("email", why.to_string()))?,
-                display_name: self.display_name,
-                role: self
-                    .role
-                    .parse()
-                    .map_err(|why: plimsoll_auth::UnknownName| bad("role", why.to_string()))?,
-                state: self
-                    .state
-                    .parse()
-                    .map_err(|why: plimsoll_auth::UnknownName| bad("state", why.to_string()))?,
-                email_verified_at: self.email_verified_at,
-            },
-            password_hash: PasswordHash::parse(self.password_hash)
-                .map_err(|why| bad("password_hash", why.to_string()))?,
+        let unknown = |column: &'static str| move |why: UnknownName| bad(column, why.to_string());
+        Ok(Self {
+            id: UserId(id),
+            email: EmailAddress::parse(&row.email).map_err(|why| bad("email", why.to_string()))?,
+            display_name: row.display_name,
+            role: row.role.parse().map_err(unknown("role"))?,
+            state: row.state.parse().map_err(unknown("state"))?,
+            email_verified_at: row.email_verified_at,
+        })
+    }
+}
+
+impl TryFrom<AccountRow> for Account {
+    type Error = StoreError;
+    fn try_from(row: AccountRow) -> Result<Self, StoreError> {
+        let id = row.user.user_id;
+        Ok(Self {
+            user: row.user.try_into()?,
+            password_hash: PasswordHash::parse(row.password_hash)
+                .map_err(|why| StoreError::inconsistent("users", "password_hash", id, why))?,
         })
     }
 }
 
 impl AccountStore for Tx<'_> {
     fn account_by_email(&mut self, email: &EmailAddress) -> Result<Option<Account>, StoreError> {
-        prepared(
-            "SELECT id AS user_id, email, display_name, role, state, email_verified_at, password_hash FROM users \
-             WHERE email_folded = ?",
-        )
+        prepared(concat!(
+            "SELECT ",
+            user_columns!(),
+            ", u.password_hash FROM users u WHERE u.email_folded = ?"
+        ))
         .bind::<Text, _>(email.folded())
-        .get_result::<UserRow>(self.conn())
+        .get_result::<AccountRow>(self.conn())
         .optional()
         .store()?
-        .map(UserRow::into_account)
+        .map(Account::try_from)
         .transpose()
     }
 
     fn lock_account_of(&mut self, user: UserId) -> Result<Option<Account>, StoreError> {
-        prepared(
-            "SELECT id AS user_id, email, display_name, role, state, email_verified_at, password_hash FROM users \
-             WHERE id = ? FOR NO KEY UPDATE",
-        )
+        prepared(concat!(
+            "SELECT ",
+            user_columns!(),
+            ", u.password_hash FROM users u WHERE u.id = ? FOR NO KEY UPDATE"
+        ))
         .bind::<BigInt, _>(user.0)
-        .get_result::<UserRow>(self.conn())
+        .get_result::<AccountRow>(self.conn())
         .optional()
         .store()?
-        .map(UserRow::into_account)
+        .map(Account::try_from)
         .transpose()
     }
 
     fn user_by_id(&mut self, user: UserId) -> Result<Option<User>, StoreError> {
-        let row = prepared(
-            "SELECT id AS user_id, email, display_name, role, state, email_verified_at, password_hash FROM users \
-             WHERE id = ?",
-        )
-        .bind::<BigInt, _>(user.0)
-        .get_result::<UserRow>(self.conn())
-        .optional()
-        .store()?;
-        Ok(row.map(UserRow::into_account).transpose()?.map(|account| account.user))
+        prepared(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = ?"))
+            .bind::<BigInt, _>(user.0)
+            .get_result::<UserRow>(self.conn())
+            .optional()
+            .store()?
+            .map(User::try_from)
+            .transpose()
     }
 
     fn insert_user(&mut self, user: &NewUser) -> Result<UserId, StoreError> {
@@ -134,5 +153,22 @@ impl AccountStore for Tx<'_> {
             .execute(self.conn())
             .store()?;
         Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// Users with an id above `after`, in ascending order of their ids, at most `limit`.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn users(&mut self, after: UserId, limit: usize) -> Result<Vec<User>, StoreError> {
+        prepared(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id > ? ORDER BY u.id LIMIT ?"))
+            .bind::<BigInt, _>(after.0)
+            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+            .load::<UserRow>(self.conn())
+            .store()?
+            .into_iter()
+            .map(User::try_from)
+            .collect()
     }
 }

@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use chrono::TimeDelta;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderSource, OrderStatus, SourceKind};
+use plimsoll_core_domain::stream::StreamId;
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, StoreErrorKind, UserId};
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
@@ -37,7 +38,10 @@ pub(crate) async fn accept(
     let now = state.clock.now();
     let id = state.ids.order_id();
     // Registered before the commit: the verdict may come right after it.
-    let waiter = (!wait.is_zero()).then(|| state.waiters.register(caller.user, id));
+    let waiter = (!wait.is_zero()).then(|| {
+        // Watched, so that an event of another instance is read here too.
+        (state.waiters.register(caller.user, id), state.hub.watch(StreamId::User(caller.user)))
+    });
     let accept = AcceptOrder {
         id,
         user: caller.user,
@@ -63,7 +67,7 @@ pub(crate) async fn accept(
         Ok(Accepted::New { reply, .. }) => {
             let reply = match waiter {
                 Some(waiter) => {
-                    let reply = verdict(state, caller.user, id, &waiter, wait).await?.unwrap_or(reply);
+                    let reply = verdict(state, caller.user, id, &waiter.0, wait).await?.unwrap_or(reply);
                     drop(waiter);
                     reply
                 }

@@ -1,0 +1,246 @@
+//! The running service: pools, streams, trading and the HTTP server, put together.
+
+mod hooks;
+mod http;
+mod ids;
+mod watch;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use plimsoll_api::sockets::SessionAuthenticator;
+use plimsoll_api::state::{ApiSettings, AppState, Parts};
+use plimsoll_api::waiters::Waiters;
+use plimsoll_api::ws::{WebSockets, WsSettings};
+use plimsoll_core_domain::broker::Broker;
+use plimsoll_core_domain::{Clock, StoreError, SystemClock};
+use plimsoll_crypto::passwords::{HashParams, Passwords};
+use plimsoll_crypto::{KeyRing, OsRandom};
+use plimsoll_observability::health::HealthRegistry;
+use plimsoll_observability::readiness::Readiness;
+use plimsoll_realtime::{CloseCode, Hub, HubSettings, Sweeper};
+use plimsoll_reliability::Timings;
+use plimsoll_reliability::jobs::Wake;
+use plimsoll_reliability::retry::SeededJitter;
+use plimsoll_reliability::shutdown::{Phase, Shutdown};
+use plimsoll_storage::notify::{Listener, Notifier, NotifierSettings};
+use plimsoll_storage::platform::accounts::BrokerAccountRow;
+use plimsoll_storage::platform::keys::{KeysError, PlatformKeys};
+use plimsoll_storage::platform::streams::StreamLog;
+use plimsoll_storage::{Db, DbSettings, PoolKind};
+use uuid::Uuid;
+
+use crate::trading::{self, Connections, TradingParts};
+
+pub use ids::SystemIds;
+
+/// Connections of each pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSizes {
+    /// Of requests.
+    pub http: u32,
+    /// Of jobs and order streams; job threads are one fewer.
+    pub jobs: u32,
+    /// Of leases and health.
+    pub control: u32,
+}
+
+/// Gives each account the adapter that has its credentials; accounts without credentials are left out.
+pub type Connect = Box<dyn FnOnce(Vec<BrokerAccountRow>) -> Vec<(BrokerAccountRow, Arc<dyn Broker>)> + Send>;
+
+/// What the service is started with. The database is there and migrated.
+pub struct ServiceParts {
+    /// A libpq address, with the rights of the application.
+    pub database_url: String,
+    /// Connections of each pool.
+    pub pools: PoolSizes,
+    /// Opens the installation's keys.
+    pub ring: KeyRing,
+    /// Where requests come in; bound already, so that a busy port was told of.
+    pub listener: TcpListener,
+    /// Worker threads of the HTTP server.
+    pub http_workers: usize,
+    /// The routes' settings.
+    pub api: ApiSettings,
+    /// The sockets' settings.
+    pub sockets: WsSettings,
+    /// Of new password hashes.
+    pub hash_params: HashParams,
+    /// Every duration.
+    pub timings: Timings,
+    /// Connects accounts with brokers.
+    pub connect: Connect,
+}
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The installation's keys are not to be had.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store.
+    #[error("the database cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// A thread or socket.
+    #[error("the server cannot be started: {0}")]
+    Io(#[from] std::io::Error),
+    /// The password parameters.
+    #[error("the password hash parameters are refused: {0}")]
+    Hashing(String),
+}
+
+/// The service while it runs. It ends through the [`Shutdown`] that it was started with.
+pub struct Service {
+    /// Where requests come in.
+    pub address: SocketAddr,
+    /// The connections to brokers.
+    pub connections: Arc<Connections>,
+    /// Whether requests may come.
+    pub readiness: Readiness,
+    /// The pool of requests, with keys and hooks.
+    pub db: Db,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// Starts everything and registers its end with `shutdown`. What must outlive it (the database server, a broker in this
+/// process) registers its own end before.
+///
+/// # Errors
+/// Something cannot be started; what was started ends with the process.
+pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, ServiceError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("plimsoll-async")
+        .enable_all()
+        .build()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let url = parts.database_url.as_str();
+    let control = Db::open(url, DbSettings::new(PoolKind::Control, parts.pools.control))?;
+    let keys = Arc::new(PlatformKeys::load_or_create(&control, &parts.ring, &mut OsRandom)?);
+
+    let hub = Hub::new(Arc::new(StreamLog(control.clone())), HubSettings::default());
+    let waiters = Waiters::default();
+    let heard = waiters.clone();
+    hub.tap(Arc::new(move |event| heard.event(event)));
+    let wake = Wake::new();
+    let notifier = Notifier::start(url, NotifierSettings::default())?;
+    let hooks = Arc::new(hooks::Hooks::new(hub.clone(), wake.clone(), notifier));
+    let listener = Listener::start(url, Arc::new(hooks::Heard::new(hub.clone(), wake.clone())))?;
+    let sweeper = Sweeper::start(hub.clone(), Duration::from_millis(50), Duration::from_secs(1))?;
+
+    let pool = |kind, size| -> Result<Db, StoreError> {
+        let db = Db::open(url, DbSettings::new(kind, size))?;
+        Ok(db.with_keys(Arc::clone(&keys)).with_after_commit(hooks.clone()))
+    };
+    let http_db = pool(PoolKind::Http, parts.pools.http)?;
+    let jobs_db = pool(PoolKind::Jobs, parts.pools.jobs)?;
+    let control = control.with_keys(Arc::clone(&keys)).with_after_commit(hooks.clone());
+
+    let accounts = jobs_db.read_blocking(|tx| tx.active_accounts())?;
+    let ids = SystemIds;
+    let trading = trading::start(TradingParts {
+        jobs: jobs_db.clone(),
+        control: control.clone(),
+        hub: hub.clone(),
+        clock: Arc::clone(&clock),
+        wake,
+        timings: parts.timings,
+        jitter: Arc::new(SeededJitter::new(ids.seed())),
+        owner: ids.process(),
+        threads: parts.pools.jobs.saturating_sub(1).max(1) as usize,
+        runtime: runtime.handle().clone(),
+        accounts: (parts.connect)(accounts),
+    })?;
+    let connections = Arc::clone(&trading.connections);
+
+    let readiness = Readiness::starting(["database"]);
+    let on_logout_hub = hub.clone();
+    let passwords = Passwords::new(parts.hash_params, &mut OsRandom)
+        .map_err(|why| ServiceError::Hashing(why.to_string()))?;
+    let state = web::Data::new(AppState::new(
+        Parts {
+            db: http_db.clone(),
+            clock: Arc::clone(&clock),
+            ids: Arc::new(ids),
+            client_order_ids: keys,
+            gateway: connections.clone(),
+            hub: hub.clone(),
+            waiters: waiters.clone(),
+            readiness: readiness.clone(),
+            health: Arc::new(HealthRegistry::new(clock.now())),
+            passwords: Arc::new(passwords),
+            on_logout: Arc::new(move |_, session: Uuid| {
+                on_logout_hub.close_login(&session.to_string(), CloseCode::Unauthenticated);
+            }),
+        },
+        parts.api,
+    ));
+    let sockets = web::Data::new(WebSockets::new(
+        hub,
+        Arc::new(SessionAuthenticator(state.clone())),
+        parts.sockets,
+    ));
+    let address = parts.listener.local_addr()?;
+    let server = http::start(parts.listener, parts.http_workers, state.clone(), sockets.clone())?;
+    runtime.spawn(watch::database(control, readiness.clone(), jobs_db));
+    runtime.spawn(watch::tidy(state));
+
+    // Run in reverse order of registration, after the steps.
+    shutdown.callback("notifications", move || drop((listener, sweeper, hooks)));
+    let (draining, leaving) = (readiness.clone(), waiters);
+    shutdown.step(Phase::Drain, "telling clients", move |_| {
+        draining.drain();
+        leaving.drain();
+        sockets.drain();
+    });
+    shutdown.step(Phase::Requests, "requests under way", move |limit| server.stop(limit));
+    shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
+        let report = trading.stop(limit);
+        tracing::info!(given_back = report.given_back, cut = report.cut.len(), "the jobs have stopped");
+    });
+    Ok(Service { address, connections, readiness, db: http_db, runtime: Some(runtime) })
+}
+
+impl Service {
+    /// The address for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until SIGTERM or SIGINT and answers which; another one after it ends the process at once.
+    ///
+    /// # Errors
+    /// The signals cannot be listened to.
+    pub fn wait_for_signal(&self, shutdown: &Shutdown) -> std::io::Result<i32> {
+        let Some(runtime) = &self.runtime else { return Ok(0) };
+        let guard = runtime.enter();
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        drop(guard);
+        let (told, hears) = std::sync::mpsc::channel();
+        let shutdown = shutdown.clone();
+        runtime.spawn(async move {
+            loop {
+                let code = tokio::select! {
+                    _ = terminate.recv() => 143,
+                    _ = interrupt.recv() => 130,
+                };
+                // The second one does not come back from here.
+                if shutdown.signal(code) && told.send(code).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(hears.recv().unwrap_or(143))
+    }
+
+    /// Ends the runtime of calls and streams without waiting for what hangs.
+    pub fn finish(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_millis(500));
+        }
+    }
+}
