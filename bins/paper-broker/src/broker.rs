@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
-use plimsoll_core_domain::{Clock, StoreError, SystemClock};
+use plimsoll_core_domain::{Clock, StoreError, StoreErrorKind, SystemClock};
 use plimsoll_paper_exchange::clock::ClockError;
 use plimsoll_paper_exchange::market::MarketDataError;
 use plimsoll_paper_exchange::{AccountId, Exchange, MarketData, ReplayClock, RestoreError};
@@ -94,6 +94,14 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl StartError {
+    /// Whether the database cannot be reached now, which may pass; everything else is for the operator to put right.
+    pub fn is_database_away(&self) -> bool {
+        let (Self::Store(error) | Self::Migrate(MigrateError::Store(error))) = self else { return false };
+        error.kind() == StoreErrorKind::Unavailable
+    }
 }
 
 /// The paper broker.
@@ -326,7 +334,7 @@ fn open_accounts(
             })
             .map_err(|error: EngineError| {
                 let detail = format!("an account could not be written ({error:?})");
-                StoreError::new(plimsoll_core_domain::StoreErrorKind::Unavailable, detail)
+                StoreError::new(StoreErrorKind::Unavailable, detail)
             })?;
         keys.add(login.row());
     }

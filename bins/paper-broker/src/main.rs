@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use plimsoll_paper_broker::{
-    Config, Connections, Database, Ended, FaultRule, Frames, Handle, MarketSource, PaperBroker, StartError,
+    Config, Connections, Database, Ended, FaultRule, Frames, Handle, MarketSource, PaperBroker,
 };
 use plimsoll_storage::private_postgres;
 use rust_decimal::Decimal;
@@ -93,7 +93,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.json;
     let filter = match arguments.log_level.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(filter) => filter,
+        // a connection closed by a fault rule is no error
+        Ok(filter) => filter.add_directive("actix_http::h1::dispatcher=off".parse().expect("a directive")),
         Err(error) => return refuse(&format!("--log-level: {error}")),
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -113,7 +114,7 @@ fn main() -> ExitCode {
     };
     let broker = match PaperBroker::start(config) {
         Ok(broker) => broker,
-        Err(error @ StartError::Store(_)) => {
+        Err(error) if error.is_database_away() => {
             eprintln!("paper-broker: {error}");
             return ExitCode::from(3);
         }

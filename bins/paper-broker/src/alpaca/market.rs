@@ -22,6 +22,16 @@ pub(super) fn assets(world: &mut World, call: &Call) -> Answer {
         .into()
 }
 
+pub(super) fn asset(world: &mut World, symbol_or_id: &str) -> Answer {
+    match world.exchange.asset(world.symbol_of(symbol_or_id)) {
+        Ok(asset) => {
+            world.remember(&asset);
+            Answer::ok(&asset)
+        }
+        Err(_) => Refusal::new(404, 40_410_000, format!("asset not found for {symbol_or_id}")).into(),
+    }
+}
+
 pub(super) fn clock(world: &mut World) -> Answer {
     Answer::ok(&calendar::clock_view(world.now()))
 }

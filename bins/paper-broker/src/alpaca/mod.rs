@@ -21,9 +21,7 @@ pub(crate) fn serve(world: &mut World, endpoint: &Endpoint, call: &Call) -> Answ
         Endpoint::Activities(kind) => account::activities(world, call, kind.as_deref()),
         Endpoint::PortfolioHistory => account::portfolio_history(world, call),
         Endpoint::Assets => market::assets(world, call),
-        Endpoint::Asset(symbol) => {
-            world.exchange.asset(symbol).as_ref().map(Answer::ok).map_err(Clone::clone).into()
-        }
+        Endpoint::Asset(symbol) => market::asset(world, symbol),
         Endpoint::Clock => market::clock(world),
         Endpoint::Calendar => market::calendar(world, call),
         Endpoint::Submit => orders::submit(world, call),

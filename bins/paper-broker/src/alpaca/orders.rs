@@ -18,8 +18,11 @@ struct OutOfScope {
 
 pub(super) fn submit(world: &mut World, call: &Call) -> Answer {
     new_order(call)
-        .and_then(|order| world.exchange.submit(call.account, order, world.now()))
-        .map(|o| Answer::ok(&o))
+        .and_then(|mut order| {
+            order.symbol = world.symbol_of(&order.symbol).to_owned();
+            world.exchange.submit(call.account, order, world.now())
+        })
+        .map(|order| Answer::ok(&order))
         .into()
 }
 

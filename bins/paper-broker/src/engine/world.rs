@@ -1,4 +1,7 @@
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
+use plimsoll_paper_exchange::asset::Asset;
 use plimsoll_paper_exchange::clock::ClockError;
 use plimsoll_paper_exchange::{Exchange, ReplayClock};
 use plimsoll_storage::paper::{Batch, Watchlist};
@@ -15,6 +18,8 @@ pub(crate) struct World {
     real: DateTime<Utc>,
     sim: DateTime<Utc>,
     ids_made: u64,
+    /// Symbols of assets that were looked up, by id: at a fixed price the exchange knows the ids of traded ones only.
+    met: HashMap<Uuid, String>,
 }
 
 impl World {
@@ -25,12 +30,32 @@ impl World {
         real: DateTime<Utc>,
     ) -> Self {
         let sim = exchange.now();
-        Self { exchange, clock, watchlists, unsaved: Batch::default(), real, sim, ids_made: 0 }
+        Self {
+            exchange,
+            clock,
+            watchlists,
+            unsaved: Batch::default(),
+            real,
+            sim,
+            ids_made: 0,
+            met: HashMap::new(),
+        }
     }
 
     /// Simulator time of the request or tick that runs.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.sim
+    }
+
+    /// Lets an asset be found by its id from now on.
+    pub(crate) fn remember(&mut self, asset: &Asset) {
+        self.met.insert(asset.id, asset.symbol.clone());
+    }
+
+    /// The symbol behind an id that was met, else the text as it is.
+    pub(crate) fn symbol_of<'a>(&'a self, symbol_or_id: &'a str) -> &'a str {
+        let met = Uuid::parse_str(symbol_or_id).ok().and_then(|id| self.met.get(&id));
+        met.map_or(symbol_or_id, String::as_str)
     }
 
     pub(crate) fn look_at_clock(&mut self, real: DateTime<Utc>) {

@@ -19,11 +19,16 @@ pub(crate) struct Call {
 impl Call {
     /// Reads the body. Decimals are read from their literal text.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        let malformed = || Refusal::new(400, 40_010_000, "request body format is invalid");
+        // serde would read an array as an object's members in their order
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed());
+        }
         serde_json::from_slice(&self.body).map_err(|error| {
-            if error.is_data() && self.body.first() == Some(&b'{') {
+            if error.is_data() {
                 Refusal::new(422, 40_010_001, plain(&error.to_string()))
             } else {
-                Refusal::new(400, 40_010_000, "request body format is invalid")
+                malformed()
             }
         })
     }
