@@ -68,12 +68,12 @@ pub struct AuditEntry {
 const MAX_DETAIL: usize = 8192;
 
 impl AuditEntry {
-    /// The entry as it is kept: times cut to microseconds, texts capped, control characters (line ends and terminal
-    /// escapes among them) replaced by spaces.
+    /// The entry as it is kept: times cut to microseconds, texts capped, and every character that ends a line, steers
+    /// a terminal or turns the direction of text replaced by a space.
     #[must_use]
     pub fn neutral(&self) -> Self {
         let clean = |text: &str, longest: usize| -> String {
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect()
+            text.chars().map(|c| if is_active(c) { ' ' } else { c }).take(longest).collect()
         };
         Self {
             at: to_micros(self.at),
@@ -84,13 +84,30 @@ impl AuditEntry {
         }
     }
 
-    /// The detail as canonical JSON text: keys sorted, no white space, control characters escaped. A detail that is too
-    /// long is replaced by its length.
+    /// The detail as canonical JSON text: keys sorted, no white space between tokens, the characters that
+    /// [`neutral`](Self::neutral) replaces escaped. A detail of more than 8,192 bytes is replaced by its length.
     #[must_use]
     pub fn canonical_detail(&self) -> String {
         let mut text = String::new();
         write_canonical(&self.detail, &mut text);
         if text.len() > MAX_DETAIL { format!("{{\"omitted_bytes\":{}}}", text.len()) } else { text }
+    }
+}
+
+/// Whether a character does something to whoever prints it: C0 and C1 controls (CR, LF, the escapes of terminals),
+/// the other line ends, and the marks that turn the direction of text.
+fn is_active(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn write_text(text: &str, out: &mut String) {
+    // JSON itself only asks for the C0 controls to be escaped.
+    for c in Value::from(text).to_string().chars() {
+        if is_active(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
     }
 }
 
@@ -104,7 +121,7 @@ fn write_canonical(value: &Value, out: &mut String) {
                 if at > 0 {
                     out.push(',');
                 }
-                out.push_str(&Value::String(key.clone()).to_string());
+                write_text(key, out);
                 out.push(':');
                 write_canonical(&fields[key], out);
             }
@@ -120,6 +137,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
+        Value::String(text) => write_text(text, out),
         plain => out.push_str(&plain.to_string()),
     }
 }
@@ -135,8 +153,10 @@ pub trait AuditLog {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn entry(detail: Value) -> AuditEntry {
         AuditEntry {
@@ -157,6 +177,40 @@ mod tests {
         let text = entry(json!({"b": [1, {"z": null, "a": "x\n"}], "a": "1.50"})).canonical_detail();
         assert_eq!(text, r#"{"a":"1.50","b":[1,{"a":"x\n","z":null}]}"#);
         assert_eq!(entry(json!("x".repeat(9000))).canonical_detail(), r#"{"omitted_bytes":9002}"#);
+    }
+
+    #[test]
+    fn nothing_in_a_detail_can_steer_a_terminal_or_end_a_line() {
+        let text = entry(json!({"\u{9b}2J": "\u{7f}\u{85}\u{2028}\u{202e}\u{1b}"})).canonical_detail();
+        assert_eq!(text, r#"{"\u009b2J":"\u007f\u0085\u2028\u202e\u001b"}"#);
+    }
+
+    fn details() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::btree_map(any::<String>(), inner, 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_canonical_detail_reads_back_and_is_its_own_form(detail in details()) {
+            let text = entry(detail.clone()).canonical_detail();
+            prop_assume!(!text.starts_with("{\"omitted_bytes"));
+            let back: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&back, &detail);
+            prop_assert!(!text.chars().any(is_active));
+            prop_assert_eq!(entry(back).canonical_detail(), text);
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Tx<'_> {
         at: DateTime<Utc>,
     ) -> Result<StreamEvent, StoreError> {
         let mut written = self.append_events(stream, std::slice::from_ref(event), at)?;
-        Ok(written.pop().expect("an appended event comes back"))
+        Ok(written.pop().expect("as many events come back as were given"))
     }
 
     /// Appends events to a stream, in their order, and notes them for the subscribers of this process. Locks the
