@@ -55,12 +55,17 @@ fn gone_within(cluster: &Path, patience: Duration) {
 /// The example program, as a process that can be killed. `uid`: run as that account (only as root).
 fn child(data_dir: &Path, uid: Option<u32>) -> (ChildGuard, Value) {
     let program = plimsoll_testkit::example("plimsoll-storage", "private_postgres", "private-postgres");
-    // the target folder may lie where another account cannot go
-    let copy = data_dir.join("program");
-    if !copy.exists() {
-        fs::copy(program, &copy).unwrap();
-    }
-    let mut command = Command::new(&copy);
+    let program = match uid {
+        None => program,
+        Some(_) => {
+            // the target folder may lie where the other account cannot go; copied by a process of its own, since a
+            // file that is open for writing in ours could not be executed while another test forks
+            let copy = data_dir.join("program");
+            assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
+            copy
+        }
+    };
+    let mut command = Command::new(program);
     command.arg(data_dir).stdin(Stdio::piped());
     if let Some(uid) = uid {
         command.uid(uid).gid(uid).current_dir("/");
