@@ -1,5 +1,7 @@
 //! The paper broker through its own wire.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod alpaca_py;
 mod cli;
 mod contract;

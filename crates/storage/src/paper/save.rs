@@ -100,7 +100,7 @@ impl Tx<'_> {
             .bind::<Array<Nullable<Numeric>>, _>(column(&orders, |row| row.order.qty))
             .bind::<Array<Numeric>, _>(column(&orders, |row| row.order.filled_qty))
             .bind::<Array<Timestamptz>, _>(column(&orders, |row| row.order.submitted_at))
-            .bind::<Array<Text>, _>(try_column(&orders, |row| json(row))?)
+            .bind::<Array<Text>, _>(try_column(&orders, json)?)
             .bind::<Array<SqlUuid>, _>(column(&fills, |row| row.account))
             .bind::<Array<BigInt>, _>(try_column(&fills, |row| seq(row.seq))?)
             .bind::<Array<SqlUuid>, _>(column(&fills, |row| row.id))
@@ -111,7 +111,7 @@ impl Tx<'_> {
             .bind::<Array<Numeric>, _>(column(&fills, |row| row.price))
             .bind::<Array<Numeric>, _>(column(&fills, |row| row.cum_qty))
             .bind::<Array<Timestamptz>, _>(column(&fills, |row| row.at))
-            .bind::<Array<Text>, _>(try_column(&fills, |row| json(row))?)
+            .bind::<Array<Text>, _>(try_column(&fills, json)?)
             .get_result(self.conn())
             .store()?;
         if row.fences == 1 { Ok(()) } else { Err(SaveError::TakenOver) }

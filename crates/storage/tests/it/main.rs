@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod accept;
+mod accounts;
 mod apply;
 mod audit;
 mod db;
 mod jobs;
 mod migrations;
 mod notifications;
+#[cfg(feature = "paper")]
+mod paper;
 mod private_postgres;
+mod streams;
 mod world;
