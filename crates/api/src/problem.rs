@@ -28,7 +28,10 @@ pub struct FieldProblem {
 
 /// A problem: what the client is told, and apart from it what the log is told.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -162,7 +165,7 @@ impl Problem {
         let status = problem_kind(code)
             .and_then(|kind| StatusCode::from_u16(kind.status).ok())
             .unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
-        Self {
+        Self(Box::new(Parts {
             status,
             code,
             detail: detail.into(),
@@ -170,7 +173,13 @@ impl Problem {
             extra: Map::new(),
             retry_after_s: None,
             log: None,
-        }
+        }))
+    }
+
+    /// Adds what only the log is told.
+    fn logged(mut self, log: impl Into<String>) -> Self {
+        self.0.log = Some(log.into());
+        self
     }
 
     /// The request's fields that were refused.
@@ -180,7 +189,9 @@ impl Problem {
             [one] => format!("{} {}", one.pointer, one.detail),
             many => format!("{} fields are invalid", many.len()),
         };
-        Self { errors, ..Self::new("validation_failed", detail) }
+        let mut problem = Self::new("validation_failed", detail);
+        problem.0.errors = errors;
+        problem
     }
 
     /// One field that was refused.
@@ -194,75 +205,72 @@ impl Problem {
 
     /// A fault of ours: the client learns nothing but the request id.
     pub fn internal(log: impl Into<String>) -> Self {
-        Self {
-            log: Some(log.into()),
-            ..Self::new("internal", "the server failed; its log has the request id")
-        }
+        Self::new("internal", "the server failed; its log has the request id").logged(log)
     }
 
     /// Adds a member of the problem's own.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(name.to_owned(), value.into());
+        self.0.extra.insert(name.to_owned(), value.into());
         self
     }
 
     /// When to try again, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_s = Some(seconds.max(1));
+        self.0.retry_after_s = Some(seconds.max(1));
         self
     }
 
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The body's JSON text.
     #[must_use]
     pub fn body(&self) -> String {
         let mut body = Map::new();
-        body.insert("type".into(), format!("/problems/{}", self.code).into());
-        let title = problem_kind(self.code).map_or("Refused by a rule", |kind| kind.title);
+        body.insert("type".into(), format!("/problems/{}", self.0.code).into());
+        let title = problem_kind(self.0.code).map_or("Refused by a rule", |kind| kind.title);
         body.insert("title".into(), title.into());
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("detail".into(), self.detail.clone().into());
-        body.insert("code".into(), self.code.into());
+        body.insert("status".into(), self.0.status.as_u16().into());
+        body.insert("detail".into(), self.0.detail.clone().into());
+        body.insert("code".into(), self.0.code.into());
         body.insert(
             "request_id".into(),
             request_id::current().map_or(Value::Null, |id| id.to_string().into()),
         );
-        if !self.errors.is_empty() {
-            let errors = serde_json::to_value(&self.errors).unwrap_or_default();
+        if !self.0.errors.is_empty() {
+            let errors = serde_json::to_value(&self.0.errors).unwrap_or_default();
             body.insert("errors".into(), errors);
         }
-        body.extend(self.extra.clone());
+        body.extend(self.0.extra.clone());
         Value::Object(body).to_string()
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.log.as_deref().unwrap_or(&self.detail))
+        write!(f, "{}: {}", self.0.code, self.0.log.as_deref().unwrap_or(&self.0.detail))
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn error_response(&self) -> HttpResponse {
-        if self.status.is_server_error() && self.status != StatusCode::SERVICE_UNAVAILABLE {
-            tracing::error!(code = self.code, error = %self, "a request failed");
-        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            tracing::warn!(code = self.code, error = %self, "a request was turned away");
+        if self.0.status.is_server_error() && self.0.status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::error!(code = self.0.code, error = %self, "a request failed");
+        } else if self.0.status == StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(code = self.0.code, error = %self, "a request was turned away");
         }
-        let mut response = HttpResponse::build(self.status);
+        let mut response = HttpResponse::build(self.0.status);
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         response.body(self.body())
@@ -272,20 +280,17 @@ impl ResponseError for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let wait = error.retry_after().map_or(1, |wait| wait.as_secs().max(1));
-        let away = |detail: &str| Self {
-            log: Some(error.to_string()),
-            ..Self::new("unavailable", detail.to_owned()).retry_after(wait)
-        };
+        let away =
+            |detail: &str| Self::new("unavailable", detail).retry_after(wait).logged(error.to_string());
         match error.kind() {
             StoreErrorKind::Unavailable => away("the server is busy or its database is away"),
             StoreErrorKind::Contention => away("another request was in the way"),
             StoreErrorKind::CommitUnknown => {
                 away("it is not known whether the request was stored; ask again with the same key")
             }
-            StoreErrorKind::Duplicate => Self {
-                log: Some(error.to_string()),
-                ..Self::new("duplicate", "the same thing is there already")
-            },
+            StoreErrorKind::Duplicate => {
+                Self::new("duplicate", "the same thing is there already").logged(error.to_string())
+            }
             _ => Self::internal(error.to_string()),
         }
     }
