@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails the test that called it")]
 
+mod demo;
 mod docs;
+mod kill;
 mod layering;
 mod scripts;
+mod session;
