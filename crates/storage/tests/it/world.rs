@@ -23,7 +23,8 @@ use plimsoll_testkit::TestDb;
 use uuid::Uuid;
 
 /// A valid argon2id hash of no password that anybody knows.
-const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$J5mPVCNJZ+3Wq4NUnKqzW3oLQsVw8qjMSYbWlOWcfzE";
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$J5mPVCNJZ+3Wq4NUnKqzW3oLQsVw8qjMSYbWlOWcfzE";
 
 pub(crate) struct World {
     pub(crate) test: TestDb,
@@ -81,7 +82,10 @@ impl World {
     pub(crate) fn sent(&self, terms: NewOrder) -> OrderId {
         let accept = accept(self.user, &format!("key-{}", NEXT.fetch_add(1, Ordering::Relaxed)), terms);
         let Accepted::New { order, .. } = self.accept(&accept).unwrap() else { panic!("not new") };
-        self.test.execute(&format!("UPDATE orders SET status = 'submitting', submit_attempts = 1 WHERE id = '{}'", order.id));
+        self.test.execute(&format!(
+            "UPDATE orders SET status = 'submitting', submit_attempts = 1 WHERE id = '{}'",
+            order.id
+        ));
         order.id
     }
 
@@ -94,10 +98,9 @@ impl World {
     }
 
     pub(crate) fn events(&self) -> Vec<String> {
-        let rows = self.test.rows(&format!(
-            "SELECT kind FROM stream_event WHERE stream_id = {} ORDER BY off",
-            self.user
-        ));
+        let rows = self
+            .test
+            .rows(&format!("SELECT kind FROM stream_event WHERE stream_id = {} ORDER BY off", self.user));
         rows.iter().map(|row| row["kind"].as_str().unwrap().to_owned()).collect()
     }
 }
@@ -124,6 +127,7 @@ pub(crate) fn accept(user: UserId, key: &str, terms: NewOrder) -> AcceptOrder {
         route: "POST /orders",
         fingerprint: Fingerprint::of("POST", "/orders", format!("\"{key}\"").as_bytes()).unwrap(),
         in_flight: TimeDelta::seconds(5),
+        answered_at_once: false,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },
         audit: AuditEntry {

@@ -49,6 +49,7 @@ pub(crate) async fn accept(
         route,
         fingerprint,
         in_flight: TimeDelta::from_std(wait).unwrap_or_default() + TimeDelta::seconds(5),
+        answered_at_once: wait.is_zero(),
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },
         audit: caller.origin.audit(
@@ -65,14 +66,10 @@ pub(crate) async fn accept(
     let accepted = state.db.run(move |tx| tx.accept_order(&accept, &*ids)).await;
     match accepted {
         Ok(Accepted::New { reply, .. }) => {
-            let reply = match waiter {
-                Some(waiter) => {
-                    let reply = verdict(state, caller.user, id, &waiter.0, wait).await?.unwrap_or(reply);
-                    drop(waiter);
-                    reply
-                }
-                None => reply,
-            };
+            // Without a wait the 202 was stored as the final reply with the order.
+            let Some((waiter, _watch)) = waiter else { return Ok(send(reply, false)) };
+            let reply = verdict(state, caller.user, id, &waiter, wait).await?.unwrap_or(reply);
+            drop(waiter);
             finish(state, caller.user, key, reply).await
         }
         Ok(Accepted::Key(KeyState::Replay(reply))) => Ok(send(reply, true)),
@@ -149,9 +146,9 @@ fn reply_for(order: &Order, legs: &[Order]) -> Option<StoredReply> {
     match order.status {
         PendingSubmit | Submitting | Unknown => None,
         Rejected => {
-            let words = order.status_reason.as_deref().unwrap_or("no reason given");
+            let (code, words) = broker_words(order.status_reason.as_deref().unwrap_or("no reason given"));
             let problem = Problem::new("order_rejected", format!("the broker refused the order: {words}"))
-                .with("broker_code", broker_code(words))
+                .with("broker_code", code)
                 .with("broker_message", words)
                 .with("order_id", order.id.to_string());
             Some(StoredReply { status: 422, body: problem.body().into_bytes() })
@@ -165,9 +162,15 @@ fn reply_for(order: &Order, legs: &[Order]) -> Option<StoredReply> {
     }
 }
 
-/// The broker's own code, where the reason begins with one: `40310000: insufficient buying power`.
-fn broker_code(words: &str) -> Option<i64> {
-    words.split_once(':').and_then(|(code, _)| code.trim().parse().ok())
+/// The broker's own code and words: a reason begins with the code where there is one.
+fn broker_words(reason: &str) -> (Option<i64>, &str) {
+    match reason.split_once(": ") {
+        Some((code, words)) if code.len() == 8 => match code.parse() {
+            Ok(code) => (Some(code), words),
+            Err(_) => (None, reason),
+        },
+        _ => (None, reason),
+    }
 }
 
 /// Stores the final reply, then sends it. A reply that was stored meanwhile (by a retry that came late) holds.
@@ -202,4 +205,19 @@ async fn late(
     let kept = reply.clone();
     state.db.read(move |tx| tx.finish_key(user, &key, &kept)).await?;
     Ok(send(reply, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brokers_code_stands_before_its_words() {
+        assert_eq!(
+            broker_words("40310000: insufficient buying power"),
+            (Some(40_310_000), "insufficient buying power")
+        );
+        assert_eq!(broker_words("note: market is closed"), (None, "note: market is closed"));
+        assert_eq!(broker_words("market is closed"), (None, "market is closed"));
+    }
 }

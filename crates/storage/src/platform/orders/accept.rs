@@ -57,6 +57,8 @@ pub struct AcceptOrder {
     pub fingerprint: Fingerprint,
     /// For how long a twin is told that this request still runs, by the database's clock.
     pub in_flight: TimeDelta,
+    /// The 202 is the final reply: the caller does not wait for the broker's verdict.
+    pub answered_at_once: bool,
     /// What was asked for.
     pub terms: NewOrder,
     /// From where.
@@ -146,7 +148,7 @@ const WRITE: &str = concat!(
      n AS (UPDATE audit_head SET seq = ?, mac = ? WHERE chain = ?), \
      l AS (INSERT INTO audit_log (chain, seq, at, action, outcome, actor_id, subject_id, ip, user_agent, request_id, \
        detail, mac) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) \
-     UPDATE idempotency_keys SET status = 202, body = ? WHERE user_id = ? AND key = ?"
+     UPDATE idempotency_keys SET status = 202, body = ?, provisional = ? WHERE user_id = ? AND key = ?"
 );
 
 impl Tx<'_> {
@@ -229,6 +231,7 @@ impl Tx<'_> {
             .bind::<Text, _>(audit_detail.as_str())
             .bind::<Binary, _>(mac.as_slice())
             .bind::<Binary, _>(view.as_bytes())
+            .bind::<Bool, _>(!accept.answered_at_once)
             .bind::<BigInt, _>(user)
             .bind::<Text, _>(accept.key.as_str())
             .execute(self.conn())

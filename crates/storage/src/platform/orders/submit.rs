@@ -63,6 +63,17 @@ impl SubmitStore for Tx<'_> {
         change: &OrderEvent<'_>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
+        let coded;
+        let after = match change {
+            // The broker's own code is kept before its words.
+            OrderEvent::Rejected { code: Some(code) } => {
+                let words = after.status_reason.as_deref().unwrap_or("no reason given");
+                let reason: String = format!("{code}: {words}").chars().take(500).collect();
+                coded = Order { status_reason: Some(reason), ..after.clone() };
+                &coded
+            }
+            _ => after,
+        };
         // The job first: in the lock order jobs stand before stream heads.
         if after.unbooked_qty() > rust_decimal::Decimal::ZERO
             || change.seen().is_some_and(|seen| !seen.legs.is_empty())
