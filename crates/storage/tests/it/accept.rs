@@ -52,7 +52,9 @@ fn a_key_is_used_once_and_replays_byte_for_byte() {
     };
     assert_eq!(state(world.accept(&again).unwrap()), KeyState::InFlight);
     let reply = StoredReply { status: 201, body: b"{\"a\": 1}".to_vec() };
-    let finish = |reply: &StoredReply| world.db.read_blocking(|tx| tx.finish_key(world.user, &first.key, reply)).unwrap();
+    let finish = |reply: &StoredReply| {
+        world.db.read_blocking(|tx| tx.finish_key(world.user, &first.key, reply)).unwrap()
+    };
     assert!(finish(&reply));
     assert!(!finish(&StoredReply { status: 500, body: Vec::new() }), "a final reply stays");
     assert_eq!(state(world.accept(&again).unwrap()), KeyState::Replay(reply));
@@ -87,7 +89,13 @@ fn refusals_and_rollbacks_keep_nothing() {
     assert!(rolled_back.is_err());
     world.test.execute("UPDATE accounts SET state = 'disabled'");
     assert!(matches!(world.accept(&accepted).unwrap(), Accepted::AccountDisabled));
-    for table in ["orders", "jobs", "stream_event", "idempotency_keys", &format!("audit_log WHERE chain = {}", world.user)] {
+    for table in [
+        "orders",
+        "jobs",
+        "stream_event",
+        "idempotency_keys",
+        &format!("audit_log WHERE chain = {}", world.user),
+    ] {
         assert_eq!(world.count(table), 0, "{table}");
     }
     world.test.execute("UPDATE accounts SET state = 'active'");

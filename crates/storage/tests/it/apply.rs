@@ -13,7 +13,14 @@ fn a_fill_makes_its_rows_and_events_and_repeats_change_nothing() {
     world.apply(&report(seen(&world, id, OrderStatus::New, 2, 0), vec![]), 2);
     let filled = report(seen(&world, id, OrderStatus::Filled, 9, 10), vec![execution(10, 10, "101.5")]);
     world.apply(&filled, 9);
-    let events = ["order_created", "order_updated", "trade_executed", "order_filled", "position_updated", "pnl_updated"];
+    let events = [
+        "order_created",
+        "order_updated",
+        "trade_executed",
+        "order_filled",
+        "position_updated",
+        "pnl_updated",
+    ];
     assert_eq!(world.events(), events);
     for second in 10..13 {
         world.apply(&filled, second);
@@ -44,7 +51,10 @@ fn fills_out_of_order_end_in_the_same_books() {
     let order = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
     assert_eq!(order.status, OrderStatus::PartiallyFilled, "not filled before its fills are on record");
     assert_eq!(order.unbooked_qty(), Decimal::from(4));
-    world.apply(&report(seen(&world, id, OrderStatus::PartiallyFilled, 5, 4), vec![execution(4, 4, "101")]), 4);
+    world.apply(
+        &report(seen(&world, id, OrderStatus::PartiallyFilled, 5, 4), vec![execution(4, 4, "101")]),
+        4,
+    );
     let order = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
     assert_eq!((order.status, order.unbooked_qty()), (OrderStatus::Filled, Decimal::ZERO));
     assert_eq!(order.avg_fill_price(), Some("101.6".parse().unwrap()));
@@ -73,7 +83,8 @@ fn an_order_of_nobody_is_unknown() {
     let mut foreign = seen(&world, id, OrderStatus::New, 2, 0);
     foreign.id = "another".parse().unwrap();
     foreign.client_order_id = "by-hand".into();
-    let applied = world.db.run_blocking(|tx| tx.apply_report(world.account, &report(foreign, vec![]), at(3))).unwrap();
+    let applied =
+        world.db.run_blocking(|tx| tx.apply_report(world.account, &report(foreign, vec![]), at(3))).unwrap();
     assert_eq!(applied, Applied::UnknownOrder);
 }
 
@@ -83,8 +94,12 @@ fn profit_is_realised_by_average_cost_and_summed_for_today() {
     let buy = world.sent(market("SPY", Side::Buy, 10));
     world.apply(&report(seen(&world, buy, OrderStatus::Filled, 2, 10), vec![execution(10, 10, "100")]), 2);
     let sell = world.sent(market("SPY", Side::Sell, 10));
-    world.apply(&report(seen(&world, sell, OrderStatus::PartiallyFilled, 3, 4), vec![execution(4, 4, "110")]), 3);
-    let pnl = world.db.read_blocking(|tx| tx.pnl(world.user, &|_| Some("120".parse().unwrap()), at(4))).unwrap();
+    world.apply(
+        &report(seen(&world, sell, OrderStatus::PartiallyFilled, 3, 4), vec![execution(4, 4, "110")]),
+        3,
+    );
+    let pnl =
+        world.db.read_blocking(|tx| tx.pnl(world.user, &|_| Some("120".parse().unwrap()), at(4))).unwrap();
     assert_eq!(pnl.realized_total.0, Decimal::from(40));
     assert_eq!(pnl.realized_today.0, Decimal::from(40));
     assert_eq!(pnl.unrealized.0, Decimal::from(120));

@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod db;
 mod jobs;
+mod lock_order;
 mod migrations;
 mod notifications;
 #[cfg(feature = "paper")]
