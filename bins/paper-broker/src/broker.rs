@@ -1,9 +1,9 @@
 //! Starting and stopping.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
+use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core_domain::{Clock, StoreError, StoreErrorKind, SystemClock};
 use plimsoll_paper_exchange::clock::ClockError;
 use plimsoll_paper_exchange::market::MarketDataError;
-use plimsoll_paper_exchange::{AccountId, Exchange, MarketData, ReplayClock, RestoreError};
+use plimsoll_paper_exchange::{AccountId, ClockState, Exchange, MarketData, ReplayClock, RestoreError};
 use plimsoll_storage::migrate::{MigrateError, MigrationSet, migrate};
 use plimsoll_storage::private_postgres::{self, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
@@ -34,6 +35,9 @@ use crate::stream::Hub;
 
 const LOCK: &str = "paper-broker.lock";
 const DATABASE: &str = "paper_broker";
+
+/// More than the clock can be ahead of what is written of it.
+const UNWRITTEN: TimeDelta = TimeDelta::seconds(10);
 
 /// How long requests under way may take when the broker stops.
 const HTTP_SHUTDOWN_S: u64 = 2;
@@ -155,7 +159,7 @@ impl PaperBroker {
         } else {
             let exchange = Exchange::restore(config.exchange, market, books.records)?;
             let mut replay = match books.clock {
-                Some(state) => ReplayClock::restore(state, exchange.now(), real)?,
+                Some(state) => ReplayClock::restore(resumed(state, real), exchange.now(), real)?,
                 None => ReplayClock::start(real.max(exchange.now()), config.speed)?,
             };
             replay.set_speed(config.speed, real)?;
@@ -276,7 +280,8 @@ impl std::fmt::Debug for Handle {
 
 fn lock(folder: &Path) -> Result<File, StartError> {
     let unusable = |source| StartError::DataDir { path: folder.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
+    // its mode is the umask's: what is secret in it has a mode of its own, and a private PostgreSQL must come in
+    std::fs::create_dir_all(folder).map_err(unusable)?;
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(folder.join(LOCK));
     let file = file.map_err(unusable)?;
@@ -344,6 +349,13 @@ fn open_accounts(
     Ok(file)
 }
 
+/// The clock after a pause: simulator time stands still while the broker is down, but for the little that may have
+/// passed unwritten before it went, so that no client sees it go back.
+fn resumed(state: ClockState, real: DateTime<Utc>) -> ClockState {
+    let base_real = state.base_real.max(real - UNWRITTEN);
+    ClockState { base_real, ..state }
+}
+
 /// Runs the HTTP server on a thread with a runtime of its own.
 fn serve(
     listener: TcpListener,
@@ -380,4 +392,21 @@ fn serve(
     })?;
     let handle = starting.recv().map_err(|_| io::Error::other("the HTTP server's thread ended"))??;
     Ok((handle, thread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn simulator_time_stands_still_while_the_broker_is_down() {
+        let real = DateTime::from_timestamp(1_795_530_600, 0).expect("a time"); // 14:30Z, a session's beginning
+        let state = ReplayClock::start(real, 60.into()).unwrap().state().clone();
+        let now = |pause: i64| {
+            let later = real + TimeDelta::seconds(pause);
+            ReplayClock::restore(resumed(state.clone(), later), state.base_sim, later).unwrap().now(later)
+        };
+        assert_eq!(now(3), real + TimeDelta::seconds(180), "a short pause is not told from unwritten time");
+        assert_eq!(now(86_400), real + TimeDelta::seconds(600));
+    }
 }

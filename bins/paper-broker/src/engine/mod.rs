@@ -36,6 +36,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Attempts between two lines in the log.
 const LOG_EVERY: u64 = 40;
 
+/// How often the clock is written while nothing else changes.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
+
 /// Lets an answer out; `true` when what it says is on disk.
 type Completion = Box<dyn FnOnce(bool)>;
 type Job = Box<dyn FnOnce(&mut World) -> Completion + Send>;
@@ -155,7 +158,13 @@ impl Drop for EndReport {
 struct Pending {
     batch: Batch,
     updates: Vec<TradeUpdate>,
-    clock: ClockState,
+    clock: Option<KeptClock>,
+}
+
+/// The clock as it was last written.
+struct KeptClock {
+    state: ClockState,
+    at: Instant,
 }
 
 struct Loop {
@@ -165,7 +174,7 @@ struct Loop {
     clock: Arc<dyn Clock>,
     tick: Duration,
     pending: Option<Pending>,
-    kept_clock: Option<ClockState>,
+    kept_clock: Option<KeptClock>,
     failures: u64,
 }
 
@@ -240,9 +249,9 @@ impl Loop {
                 Change::Update(update) => updates.push(update),
             }
         }
-        let clock = self.world.clock.state().clone();
-        if self.kept_clock.as_ref() != Some(&clock) {
-            batch.set_clock(clock.clone());
+        let clock = self.clock_to_keep();
+        if clock.is_some() {
+            batch.set_clock(self.world.clock_now());
         }
         let changed = !batch.is_empty() || !updates.is_empty();
         if changed {
@@ -251,9 +260,17 @@ impl Loop {
         changed
     }
 
+    /// The clock, when it was set since it was last written, or when that is a while ago.
+    fn clock_to_keep(&self) -> Option<KeptClock> {
+        let (state, at) = (self.world.clock.state(), Instant::now());
+        let fresh =
+            self.kept_clock.as_ref().is_some_and(|kept| kept.state == *state && at - kept.at < CLOCK_EVERY);
+        (!fresh).then(|| KeptClock { state: state.clone(), at })
+    }
+
     /// Writes what is pending. `Ok(false)`: not now, it is kept.
     fn write(&mut self) -> Result<bool, Fatal> {
-        let Some(pending) = &self.pending else { return Ok(true) };
+        let Some(pending) = &mut self.pending else { return Ok(true) };
         let writer = self.store.writer;
         match self.store.db.run_blocking(|tx| tx.save_paper_batch(writer, &pending.batch)) {
             Ok(()) => {
@@ -264,7 +281,9 @@ impl Loop {
                     );
                 }
                 self.failures = 0;
-                self.kept_clock = Some(pending.clock.clone());
+                if let Some(clock) = pending.clock.take() {
+                    self.kept_clock = Some(clock);
+                }
                 Ok(true)
             }
             Err(SaveError::TakenOver) => {

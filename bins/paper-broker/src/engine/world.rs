@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use plimsoll_paper_exchange::asset::Asset;
 use plimsoll_paper_exchange::clock::ClockError;
-use plimsoll_paper_exchange::{Exchange, ReplayClock};
+use plimsoll_paper_exchange::{ClockState, Exchange, ReplayClock};
 use plimsoll_storage::paper::{Batch, Watchlist};
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
@@ -61,6 +61,11 @@ impl World {
     pub(crate) fn look_at_clock(&mut self, real: DateTime<Utc>) {
         self.real = real;
         self.sim = self.clock.now(real);
+    }
+
+    /// The clock in the form that is kept: as if it had been set to the present just now.
+    pub(crate) fn clock_now(&self) -> ClockState {
+        ClockState { base_sim: self.sim, base_real: self.real, ..self.clock.state().clone() }
     }
 
     /// Brings the exchange to the present.

@@ -96,9 +96,10 @@ fn a_database_that_is_away_is_told_apart() {
 #[test]
 fn a_private_server_starts_and_ends_with_it() {
     let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
     let mut keys = Vec::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut command = program(folder.path());
+        let mut command = program(&data);
         command.args(["--json", "--speed", "10"]);
         let mut broker = ChildGuard::spawn(command);
         let started: Value = serde_json::from_str(&broker.line(PATIENCE * 3)).unwrap();
@@ -109,6 +110,6 @@ fn a_private_server_starts_and_ends_with_it() {
     }
     assert_eq!(keys[0], keys[1], "keys are made once");
     assert_eq!(keys[0].as_array().unwrap().len(), 1);
-    let log = std::fs::read_to_string(folder.path().join("postgres.log")).unwrap_or_default();
+    let log = std::fs::read_to_string(data.join("postgres.log")).unwrap_or_default();
     assert!(!log.contains("PANIC"), "{log}");
 }
