@@ -1,3 +1,10 @@
 //! The server: configuration, command line, bootstrap and wiring.
+
+pub mod bootstrap;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod runtime;
+pub mod service;
 pub mod trading;
+pub mod users;

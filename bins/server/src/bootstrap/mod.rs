@@ -1,0 +1,15 @@
+//! Everything that must be there before requests can come: data folder, keys, databases, paper broker.
+
+mod data_dir;
+mod database;
+mod error;
+mod keys;
+mod paper;
+mod progress;
+
+pub use data_dir::{is_locked, prepare, write_private};
+pub use database::{Databases, Pools};
+pub use error::StartError;
+pub use keys::{generate_key, key_ring};
+pub use paper::start_paper_broker;
+pub use progress::Progress;

@@ -1,0 +1,172 @@
+//! Commands and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::Flags;
+
+/// A self-hosted trading-platform backend.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command. They win over environment and file.
+#[derive(Debug, Default, Args)]
+pub struct GlobalArgs {
+    /// Configuration file instead of ./plimsoll.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// development or production (PROFILE)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Where data is kept (DATA_DIR)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where the API listens (BIND_ADDR)
+    #[arg(long, global = true, value_name = "ADDR:PORT")]
+    pub bind: Option<String>,
+    /// error, warn, info, debug, trace, or a filter (LOG_LEVEL)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Seconds of the paper broker's market in one (PAPER_SPEED)
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub paper_speed: Option<String>,
+}
+
+impl GlobalArgs {
+    /// What they say about settings.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        let given = [
+            ("--profile", "PROFILE", &self.profile),
+            ("--data-dir", "DATA_DIR", &self.data_dir),
+            ("--bind", "BIND_ADDR", &self.bind),
+            ("--log-level", "LOG_LEVEL", &self.log_level),
+            ("--paper-speed", "PAPER_SPEED", &self.paper_speed),
+        ];
+        let values = given.into_iter().filter_map(|(flag, name, value)| Some((flag, name, value.clone()?)));
+        Flags { config: self.config.clone(), values: values.collect() }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve,
+    /// Run the server with a trader and an admin to try it out
+    Demo {
+        /// Print the demonstration's logins instead; also while it runs
+        #[arg(long)]
+        show_logins: bool,
+        /// As JSON
+        #[arg(long, requires = "show_logins")]
+        json: bool,
+    },
+    /// Bring the database to this release's schema
+    Migrate {
+        /// Only say what would be applied
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Look at the configuration
+    Config {
+        /// Which look.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Ask the running server at BIND_ADDR how it is: exit code 0 when well
+    Health {
+        /// Whether its process works
+        #[arg(long, conflicts_with = "ready")]
+        live: bool,
+        /// Whether it can serve (the default)
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Users
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Keys
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Looks at the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with it: exit code 0 when nothing is, else 2
+    Check {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every setting and where it came from; secrets as ***
+    Show {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make an administrator; the password is asked for, or read from standard input
+    CreateAdmin {
+        /// The name to sign in with
+        email: String,
+        /// Read the password from this file
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Print a new random key, fit for ENCRYPTION_KEY and WEBHOOK_SECRET
+    Generate,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from(["plimsoll", "serve", "--bind", "127.0.0.1:1", "--config", "x.toml"]);
+        let flags = cli.global.flags();
+        assert_eq!(flags.values, [("--bind", "BIND_ADDR", "127.0.0.1:1".to_owned())]);
+        assert_eq!(flags.config, Some("x.toml".into()));
+    }
+}

@@ -1,0 +1,145 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 needs attention (the database is not
+//! to be reached).
+
+mod args;
+mod check;
+mod health;
+mod password;
+mod user;
+
+pub use args::{Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, UserCommand};
+
+use clap::CommandFactory;
+use plimsoll_crypto::OsRandom;
+use plimsoll_observability::config_report::{Severity, Verdict};
+use secrecy::ExposeSecret;
+
+use crate::bootstrap::{Databases, StartError, generate_key, prepare};
+use crate::config::{Environment, Purpose, Settings, load};
+use crate::demo;
+use crate::runtime::{self, Mode};
+
+/// Wrong use or configuration.
+const WRONG: u8 = 2;
+
+/// Why a command ends early: said already, or still to be said.
+enum Stop {
+    Said(u8),
+    Because(StartError),
+}
+
+impl From<StartError> for Stop {
+    fn from(error: StartError) -> Self {
+        Self::Because(error)
+    }
+}
+
+/// Runs a command and gives its exit code. Everything that goes wrong is a line on standard error.
+#[must_use]
+pub fn run(cli: Cli, environment: &Environment) -> u8 {
+    match dispatch(cli, environment) {
+        Ok(code) | Err(Stop::Said(code)) => code,
+        Err(Stop::Because(error)) => {
+            eprintln!("plimsoll: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            start_logging(&settings)?;
+            Ok(runtime::run(&settings, environment, Mode::Serve)?)
+        }
+        Command::Demo { show_logins: true, json } => {
+            let settings = settings(global, environment, Purpose::Demo)?;
+            show_logins(&settings, json)
+        }
+        Command::Demo { show_logins: false, .. } => {
+            let settings = settings(global, environment, Purpose::Demo)?;
+            start_logging(&settings)?;
+            Ok(runtime::run(&settings, environment, Mode::Demo)?)
+        }
+        Command::Migrate { plan } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            migrate(&settings, environment, plan)
+        }
+        Command::Config { command } => Ok(check::run(&command, &global.flags(), environment)),
+        Command::Health { live, .. } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(health::probe(settings.bind, if live { "/health/live" } else { "/health/ready" }))
+        }
+        Command::User { command: UserCommand::CreateAdmin { email, password_file } } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            user::create_admin(&settings, environment, &email, password_file.as_deref())?;
+            Ok(0)
+        }
+        Command::Key { command: KeyCommand::Generate } => {
+            println!("{}", generate_key(&mut OsRandom).expose_secret());
+            Ok(0)
+        }
+        Command::Openapi => {
+            println!("{}", plimsoll_api::openapi_document());
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
+}
+
+/// The settings, or all that is wrong with them on standard error. Warnings are said too.
+fn settings(global: &GlobalArgs, environment: &Environment, purpose: Purpose) -> Result<Settings, Stop> {
+    let loaded = load(&global.flags(), environment, purpose);
+    let said = match loaded.report.verdict() {
+        Verdict::Invalid => Severity::Error,
+        Verdict::Warnings | Verdict::Valid => Severity::Warning,
+    };
+    for finding in loaded.report.of(said) {
+        eprintln!("plimsoll: {finding}");
+    }
+    loaded.settings.ok_or(Stop::Said(WRONG))
+}
+
+fn start_logging(settings: &Settings) -> Result<(), StartError> {
+    plimsoll_observability::logging::init(&settings.log_level, settings.log_format)
+        .map_err(|why| StartError::Setting { setting: "LOG_LEVEL", message: why.to_string() })
+}
+
+fn show_logins(settings: &Settings, json: bool) -> Result<u8, Stop> {
+    let Some(logins) = demo::read(&settings.data_dir)? else {
+        let folder = settings.data_dir.display();
+        eprintln!("plimsoll: no demonstration was started in {folder} yet; start one with `plimsoll demo`");
+        return Ok(1);
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&logins).expect("texts serialise"));
+        return Ok(0);
+    }
+    println!("url: {}", logins.url);
+    for user in &logins.users {
+        println!("{}: {} password {}", user.role, user.email, user.password);
+    }
+    if let Some(broker) = &logins.paper_broker {
+        println!("paper broker: {} key {} secret {}", broker.url, broker.api_key, broker.api_secret);
+    }
+    println!("database: {}", logins.database.psql);
+    println!("data: {}", logins.data_dir);
+    Ok(0)
+}
+
+fn migrate(settings: &Settings, environment: &Environment, plan: bool) -> Result<u8, Stop> {
+    prepare(&settings.data_dir)?;
+    let databases = Databases::open_beside(settings, environment)?;
+    let report = if plan { databases.plan()? } else { databases.migrate()? };
+    match (report.applied.as_slice(), plan) {
+        ([], _) => println!("nothing to apply: the schema is current"),
+        (names, true) => names.iter().for_each(|name| println!("would apply {name}")),
+        (names, false) => names.iter().for_each(|name| println!("applied {name}")),
+    }
+    Ok(0)
+}

@@ -1,0 +1,64 @@
+//! Word of what was committed: to this process's own listeners at once, to other instances by notification.
+
+use std::sync::Arc;
+
+use plimsoll_core_domain::stream::StreamId;
+use plimsoll_realtime::Hub;
+use plimsoll_reliability::jobs::Wake;
+use plimsoll_storage::notify::{Notifier, Wakeups};
+use plimsoll_storage::{AfterCommit, CommitNote};
+use tokio::runtime::Handle;
+
+/// Passes on what this process committed.
+pub(super) struct Announcer {
+    pub(super) hub: Hub,
+    pub(super) wake: Wake,
+    pub(super) notifier: Arc<Notifier>,
+}
+
+impl AfterCommit for Announcer {
+    fn committed(&self, notes: Vec<CommitNote>) {
+        for note in notes {
+            match note {
+                CommitNote::Stream(event) => {
+                    self.hub.publish(&event);
+                    self.notifier.flag(event.stream.to_string());
+                }
+                CommitNote::Wake(topic) => {
+                    self.wake.ring(&topic);
+                    self.notifier.flag(topic);
+                }
+            }
+        }
+    }
+}
+
+/// Hears what other processes committed. The log is read on a thread that may block.
+pub(super) struct Hearer {
+    pub(super) hub: Hub,
+    pub(super) wake: Wake,
+    pub(super) runtime: Handle,
+}
+
+impl Wakeups for Hearer {
+    fn topics(&self, topics: &[&str]) {
+        let mut streams: Vec<StreamId> = Vec::new();
+        for topic in topics {
+            match topic.parse() {
+                Ok(stream) => streams.push(stream),
+                Err(_) => self.wake.ring(topic),
+            }
+        }
+        if !streams.is_empty() {
+            let hub = self.hub.clone();
+            // an error is made up for by the next sweep
+            drop(self.runtime.spawn_blocking(move || hub.wake(&streams)));
+        }
+    }
+
+    fn sweep(&self) {
+        self.wake.ring_all();
+        let hub = self.hub.clone();
+        drop(self.runtime.spawn_blocking(move || hub.sweep()));
+    }
+}

@@ -1,0 +1,39 @@
+//! What the operating system is told and tells: signals, and how many files may be open.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Calls `on` with the exit code of each SIGTERM (143) and SIGINT (130) from now on.
+///
+/// A file that outgrows its limit is an error of the write, not the end of the process: SIGXFSZ is caught and does
+/// nothing.
+///
+/// # Errors
+/// The system takes no handler.
+pub(super) fn on_signals(runtime: &Handle, on: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+    let _entered = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut too_large = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = terminate.recv() => on(143),
+                Some(()) = interrupt.recv() => on(130),
+                Some(()) = too_large.recv() => tracing::warn!("A file has reached the size that the system allows."),
+                else => return,
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Allows this process as many open files as it may allow itself, and says how many those are.
+pub(super) fn raise_open_files() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
+}
