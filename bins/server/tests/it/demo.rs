@@ -106,7 +106,8 @@ impl Demo {
     /// The rows of the paper broker's ledger.
     pub(crate) async fn ledger(&self, what: &str) -> Vec<Value> {
         let url = self.logins["paper_broker"]["url"].as_str().unwrap();
-        let rows: Value = self.http.get(format!("{url}/_sim/{what}")).send().await.unwrap().json().await.unwrap();
+        let rows: Value =
+            self.http.get(format!("{url}/_sim/{what}")).send().await.unwrap().json().await.unwrap();
         match rows {
             Value::Array(rows) => rows,
             mut other => other["items"].take().as_array().cloned().unwrap(),
@@ -180,9 +181,10 @@ impl Client {
     pub(crate) async fn socket(&self, cursor: Option<&str>) -> (Socket, Value) {
         let address = self.url.replace("http://", "ws://");
         let query = cursor.map(|cursor| format!("?cursor={cursor}")).unwrap_or_default();
-        let mut request =
-            tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!("{address}/ws{query}"))
-                .unwrap();
+        let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(
+            format!("{address}/ws{query}"),
+        )
+        .unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
         let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
         let hello = next(&mut socket).await;
@@ -194,11 +196,14 @@ impl Client {
 /// The next JSON message.
 pub(crate) async fn next(socket: &mut Socket) -> Value {
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("a message in time");
+        let message =
+            tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("a message in time");
         match message.expect("an open socket").unwrap() {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
             Message::Ping(data) => socket.send(Message::Pong(data)).await.unwrap(),
-            Message::Close(frame) => return json!({"type": "close", "code": frame.map(|frame| u16::from(frame.code))}),
+            Message::Close(frame) => {
+                return json!({"type": "close", "code": frame.map(|frame| u16::from(frame.code))});
+            }
             _ => {}
         }
     }

@@ -27,7 +27,9 @@ async fn insist(client: Client, n: usize) -> String {
         assert!(Instant::now() < deadline, "order {n} was never answered");
         let path = if n % 2 == 0 { "/orders?wait_ms=0" } else { "/orders?wait_ms=300" };
         match client.send(Method::POST, path, Some(&format!("kill-{n}")), Some(body.to_string())).await {
-            Ok((status, answer, _)) if status.is_success() => return answer["id"].as_str().unwrap().to_owned(),
+            Ok((status, answer, _)) if status.is_success() => {
+                return answer["id"].as_str().unwrap().to_owned();
+            }
             Ok((status, answer, _)) if status.as_u16() == 422 && answer["order_id"].is_string() => {
                 return answer["order_id"].as_str().unwrap().to_owned();
             }
@@ -43,7 +45,7 @@ async fn insist(client: Client, n: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_sent_twice() {
     let mut demo = Demo::start(&[("RATE_LIMIT_ORDERS", "off"), ("PAPER_FIXED_PRICE", "100")]).await;
-    let trader = demo.login("user").await;
+    let trader = demo.login("trader").await;
     let all_sent = Arc::new(AtomicBool::new(false));
     let sending = {
         let (trader, done) = (trader.clone(), Arc::clone(&all_sent));
@@ -97,13 +99,18 @@ async fn nothing_is_lost_and_nothing_sent_twice() {
 
     let mut fills_there: BTreeMap<String, Decimal> = BTreeMap::new();
     for fill in demo.ledger("fills").await {
-        *fills_there.entry(fill["client_order_id"].as_str().unwrap().to_owned()).or_default() += dec(&fill["qty"]);
+        *fills_there.entry(fill["client_order_id"].as_str().unwrap().to_owned()).or_default() +=
+            dec(&fill["qty"]);
     }
     fills_here.retain(|_, qty| !qty.is_zero());
     assert_eq!(fills_here, fills_there);
     let net: Decimal = mine
         .values()
-        .map(|order| if order["side"] == "buy" { dec(&order["filled_qty"]) } else { -dec(&order["filled_qty"]) })
+        .map(
+            |order| {
+                if order["side"] == "buy" { dec(&order["filled_qty"]) } else { -dec(&order["filled_qty"]) }
+            },
+        )
         .sum();
     let (_, position) = trader.get("/positions/SPY").await;
     assert_eq!(dec(&position["qty"]), net, "the position is the sum of its fills");

@@ -19,7 +19,7 @@ fn buy(qty: &str) -> Value {
 #[tokio::test]
 async fn a_signal_becomes_a_fill_and_everything_is_told() {
     let mut demo = Demo::start(&[]).await;
-    let trader = demo.login("user").await;
+    let trader = demo.login("trader").await;
     let (mut socket, hello) = trader.socket(None).await;
     let cursor = hello["cursor"].as_str().unwrap().to_owned();
 
@@ -28,7 +28,8 @@ async fn a_signal_becomes_a_fill_and_everything_is_told() {
     let id = order["id"].as_str().unwrap();
 
     // What must come, in this order; price ticks and updates may stand between.
-    let mut wanted = vec!["order_created", "trade_executed", "order_filled", "position_updated", "pnl_updated"];
+    let mut wanted =
+        vec!["order_created", "trade_executed", "order_filled", "position_updated", "pnl_updated"];
     let (mut seen, mut offsets) = (Vec::new(), Vec::new());
     while !wanted.is_empty() {
         let event = next(&mut socket).await;
@@ -103,10 +104,14 @@ async fn resumes(trader: &Client, cursor: &str, missed: usize) {
 /// A retry is answered byte for byte; a key is not used for another body; a position is closed once.
 async fn close_and_replay(trader: &Client) {
     let (first, first_body) = trader.order("second", &buy("1")).await;
-    let again = trader.send(Method::POST, "/orders", Some("second"), Some(buy("1").to_string())).await.unwrap();
+    let again =
+        trader.send(Method::POST, "/orders", Some("second"), Some(buy("1").to_string())).await.unwrap();
     assert_eq!((again.0, &again.1, again.2), (first, &first_body, true));
     let (status, problem) = trader.order("second", &buy("2")).await;
-    assert_eq!((status, problem["code"].as_str()), (StatusCode::UNPROCESSABLE_ENTITY, Some("idempotency_key_reused")));
+    assert_eq!(
+        (status, problem["code"].as_str()),
+        (StatusCode::UNPROCESSABLE_ENTITY, Some("idempotency_key_reused"))
+    );
 
     let mut held = Value::Null;
     for _ in 0..100 {
@@ -134,7 +139,7 @@ async fn close_and_replay(trader: &Client) {
 #[tokio::test]
 async fn bad_input_gets_its_problem_and_changes_nothing() {
     let demo = Demo::start(&[]).await;
-    let trader = demo.login("user").await;
+    let trader = demo.login("trader").await;
     let base = buy("1");
     let with = |field: &str, value: Value| {
         let mut body = base.clone();
@@ -166,7 +171,11 @@ async fn bad_input_gets_its_problem_and_changes_nothing() {
         let key = format!("bad-{n}");
         let answer = trader.send(Method::POST, "/orders", Some(&key), Some(body.clone())).await.unwrap();
         let shown: String = body.chars().take(120).collect();
-        assert_eq!((answer.0.as_u16(), answer.1["code"].as_str()), (status, Some(code)), "{shown} {answer:?}");
+        assert_eq!(
+            (answer.0.as_u16(), answer.1["code"].as_str()),
+            (status, Some(code)),
+            "{shown} {answer:?}"
+        );
         assert!(answer.1["request_id"].is_string(), "{answer:?}");
     }
     let missing = trader.send(Method::POST, "/orders", None, Some(base.to_string())).await.unwrap();
@@ -200,7 +209,7 @@ async fn bad_input_gets_its_problem_and_changes_nothing() {
 #[tokio::test]
 async fn an_order_is_replaced_and_canceled_at_the_broker() {
     let demo = Demo::start(&[("PAPER_FIXED_PRICE", "100")]).await;
-    let trader = demo.login("user").await;
+    let trader = demo.login("trader").await;
     let limit = json!({"symbol":"SPY","side":"buy","type":"limit","time_in_force":"day","qty":"5","limit_price":"50"});
     let (status, order) = trader.order("rest", &limit).await;
     assert_eq!(status, StatusCode::CREATED, "{order}");
