@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 
 use super::StartError;
 
-/// Makes the folder where it is missing (0700) and gives its full path. One that is there stays as it is.
+/// Makes the folder where it is missing and gives its full path. One that is there stays as it is.
+///
+/// A new one is for its owner only (0700). Root's lets others pass, not look (0711): PostgreSQL, which refuses to run as
+/// root, keeps its files in it.
 ///
 /// # Errors
 /// It is no folder, or cannot be made.
 pub fn prepare(folder: &Path) -> Result<PathBuf, StartError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(StartError::file(folder))?;
+    let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
+    DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(StartError::file(folder))?;
     fs::canonicalize(folder).map_err(StartError::file(folder))
 }
 
@@ -72,7 +76,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert_eq!(prepare(&path).unwrap_err().exit_code(), 2);
         let made = prepare(&folder.path().join("a/b")).unwrap();
-        assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o766, 0o700);
     }
 
     #[test]

@@ -78,10 +78,7 @@ impl Reader<'_> {
             })?,
             public_url: self.optional("PUBLIC_URL", parse::origin),
             data_dir: self.value("DATA_DIR", path)?,
-            log_level: self.value("LOG_LEVEL", |text| match parse_level(text) {
-                Ok(_) => Ok(text.to_owned()),
-                Err(why) => Err(why.to_string()),
-            })?,
+            log_level: self.log_level(purpose)?,
             log_format: self
                 .value("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(|e| e.to_string()))?,
             cors_origins: self
@@ -168,6 +165,16 @@ impl Reader<'_> {
             (None, Purpose::Serve) if self.is_set("DATABASE_URL") => Profile::Production,
             (None, _) => Profile::Development,
         }
+    }
+
+    fn log_level(&mut self, purpose: Purpose) -> Option<String> {
+        let level = self.value("LOG_LEVEL", |text| match parse_level(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(why) => Err(why.to_string()),
+        })?;
+        // a demonstration tells what it does in lines of its own
+        let quiet = purpose == Purpose::Demo && self.origin("LOG_LEVEL") == Origin::Default;
+        Some(if quiet { "warn".to_owned() } else { level })
     }
 
     fn later(&mut self) {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails the test that called it")]
 
+mod cli;
+mod config;
 mod demo;
 mod docs;
 mod kill;
