@@ -1,0 +1,226 @@
+//! The server of the bench: a private PostgreSQL with the settings of a real one, users with accounts and sessions, and
+//! the whole service in this process, with the settings that a server has by default but for the rate limit.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use plimsoll_api::state::ApiSettings;
+use plimsoll_api::ws::WsSettings;
+use plimsoll_auth::ports::{AccountStore, SessionStore};
+use plimsoll_auth::{EmailAddress, NewUser, Role, Session, SessionPolicy};
+use plimsoll_core_domain::broker::Broker;
+use plimsoll_core_domain::order::Environment;
+use plimsoll_core_domain::{Clock, StoreError, SystemClock};
+use plimsoll_crypto::passwords::{HashParams, PasswordHash};
+use plimsoll_crypto::tokens::SecretToken;
+use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
+use plimsoll_reliability::Timings;
+use plimsoll_reliability::shutdown::Shutdown;
+use plimsoll_server::service::{self, PoolSizes, Service, ServiceParts};
+use plimsoll_storage::db::QueryCounter;
+use plimsoll_storage::migrate::{MigrationSet, grant_application_role, migrate};
+use plimsoll_storage::private_postgres::{APP, Cluster, Options, PrivatePostgres};
+use plimsoll_storage::{Db, DbSettings, PoolKind};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::Result;
+use super::broker::Silent;
+
+const DATABASE: &str = "plimsoll";
+/// Where Debian has the programs of its PostgreSQL; the first that is there.
+const PROGRAMS: [&str; 4] =
+    ["/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin", "/usr/bin"];
+/// An argon2id hash of no password that anybody knows.
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$J5mPVCNJZ+3Wq4NUnKqzW3oLQsVw8qjMSYbWlOWcfzE";
+const KEY: &str = "8f1c7a9d2e4b6053f1e2d3c4b5a697887766554433221100ffeeddccbbaa9988";
+
+/// The running server.
+pub(crate) struct Platform {
+    /// A session's token per user, in the order of their ids, which are dense.
+    pub(crate) tokens: Vec<String>,
+    /// The first user's id; accounts have the ids of their users.
+    pub(crate) first_user: i64,
+    service: Option<Service>,
+    shutdown: Shutdown,
+    postgres: PrivatePostgres,
+    folder: TempDir,
+}
+
+impl Platform {
+    pub(crate) fn start(users: usize) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("plimsoll-bench-").tempdir()?;
+        // As root the server runs under an account that must be able to go in.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
+        let mut options = Options::new(folder.path());
+        options.path_var = "/usr/local/bin:/usr/bin:/bin".to_owned();
+        let postgres = PrivatePostgres::start(options)?;
+        postgres.ensure_database(DATABASE)?;
+        migrate(&postgres.url(DATABASE), MigrationSet::Platform)?;
+        grant_application_role(&postgres.url(DATABASE), MigrationSet::Platform, APP)?;
+
+        let db = Db::open(&postgres.app_url(DATABASE), DbSettings::new(PoolKind::Control, 2))?;
+        let (tokens, first_user) = seed(&db, users)?;
+        drop(db);
+
+        let timings = Timings::default();
+        let shutdown = Shutdown::new(&timings, |code, _| std::process::exit(code));
+        let service = service::start(parts(&postgres, timings)?, &shutdown)?;
+        wait_until(|| service.connections.all_ready())?;
+        Ok(Self { tokens, first_user, service: Some(service), shutdown, postgres, folder })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running().address
+    }
+
+    /// Counts statements of the pool of requests.
+    pub(crate) fn count_queries(&self) -> QueryCounter {
+        self.running().db.count_queries()
+    }
+
+    /// Room for the peer's files.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// What both sides' commits wait for.
+    pub(crate) fn durability(&self) -> Result<String> {
+        self.query(
+            "SELECT format('PostgreSQL %s, fsync %s, synchronous_commit %s, shared_buffers %s', \
+             current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit'), \
+             current_setting('shared_buffers'))",
+        )
+    }
+
+    /// One value, by psql.
+    pub(crate) fn query(&self, sql: &str) -> Result<String> {
+        let output = self.client("psql")?.args(["--no-psqlrc", "-At", "-c", sql]).output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim_end_matches('\n').to_owned())
+    }
+
+    /// A program of PostgreSQL, connected as the application.
+    pub(crate) fn client(&self, program: &str) -> Result<Command> {
+        let cluster: &Cluster = self.postgres.cluster();
+        let path = PROGRAMS
+            .iter()
+            .map(|folder| std::path::Path::new(folder).join(program))
+            .find(|path| path.is_file())
+            .ok_or_else(|| format!("{program} is not installed"))?;
+        let mut command = Command::new(path);
+        command.arg("-h").arg(cluster.socket_folder()).args(["-p", "5432", "-U", APP]);
+        command.env("PGDATABASE", DATABASE).env("LC_ALL", "C");
+        Ok(command)
+    }
+
+    pub(crate) fn stop(mut self) {
+        let report = self.shutdown.run();
+        println!("\nstopped in {:.1} s", report.took.as_secs_f64());
+        if let Some(service) = self.service.take() {
+            service.finish();
+        }
+        self.postgres.stop(Duration::from_secs(20));
+    }
+
+    fn running(&self) -> &Service {
+        self.service.as_ref().expect("it runs until it is stopped, which takes the platform")
+    }
+}
+
+fn ring() -> Result<KeyRing> {
+    let stretching = Stretching::new([7; 16].to_vec(), 600_000)?;
+    Ok(KeyRing::new(&MasterKey::parse(KEY, &stretching)?))
+}
+
+fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
+    let delta = TimeDelta::from_std;
+    Ok(ServiceParts {
+        database_url: postgres.app_url(DATABASE),
+        // The defaults of DB_POOL_HTTP, DB_POOL_JOBS and DB_POOL_CONTROL.
+        pools: PoolSizes { http: 16, jobs: 4, control: 3 },
+        ring: ring()?,
+        listener: TcpListener::bind("127.0.0.1:0")?,
+        http_workers: std::thread::available_parallelism()?.get(),
+        api: ApiSettings {
+            sessions: SessionPolicy::default(),
+            order_rate: None,
+            submit_within: (delta(timings.submit_deadline_market)?, delta(timings.submit_deadline_other)?),
+            default_wait: Duration::from_secs(2),
+            session_cache: Duration::from_secs(1),
+            parallel_hashes: 2,
+        },
+        sockets: WsSettings::default(),
+        hash_params: HashParams::default(),
+        timings,
+        connect: Box::new(|rows| {
+            rows.into_iter()
+                .map(|row| {
+                    let broker: Arc<dyn Broker> = Arc::new(Silent { number: format!("B{}", row.id) });
+                    (row, broker)
+                })
+                .collect()
+        }),
+    })
+}
+
+/// Users, each with an account and a session; the sessions' tokens and the first user's id.
+fn seed(db: &Db, users: usize) -> Result<(Vec<String>, i64)> {
+    let now = SystemClock.now();
+    let mut tokens = Vec::new();
+    let mut first = None;
+    for number in 0..users {
+        let user = NewUser {
+            email: EmailAddress::parse(&format!("trader{number}@example.com"))?,
+            display_name: None,
+            role: Role::User,
+            password_hash: PasswordHash::parse(HASH)?,
+            email_verified_at: Some(now),
+            created_at: now,
+        };
+        let token = SecretToken::generate(&mut OsRandom);
+        let digest = token.digest();
+        let (user, account) = db.run_blocking(|tx| {
+            let id = tx.insert_user(&user)?;
+            let account = tx.insert_account(id, Environment::Paper, now)?;
+            let session = Session {
+                id: Uuid::from_u128(0x5e55_0000_u128 << 96 | number as u128),
+                user_id: id,
+                created_at: now,
+                last_seen_at: now,
+                idle_expires_at: now + TimeDelta::minutes(30),
+                expires_at: now + TimeDelta::hours(12),
+                revoked_at: None,
+                ip: None,
+                user_agent: None,
+                step_up_until: None,
+            };
+            tx.insert_session(&digest, &session)?;
+            Ok::<_, StoreError>((id.0, account.0))
+        })?;
+        let first = *first.get_or_insert(user);
+        if (user, account) != (first + number as i64, user) {
+            return Err("the peer's script takes ids to be dense and equal".into());
+        }
+        tokens.push(token.expose_text().expose_secret().to_owned());
+    }
+    Ok((tokens, first.ok_or("no users")?))
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) -> Result<()> {
+    for _ in 0..600 {
+        if done() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Err("the accounts were not compared with the broker within 30 s".into())
+}
