@@ -297,7 +297,12 @@ pub struct AccountView {
 impl AccountView {
     /// What the broker said at `as_of`.
     #[must_use]
-    pub fn new(account: &BrokerAccount, environment: &'static str, as_of: DateTime<Utc>, stale: bool) -> Self {
+    pub fn new(
+        account: &BrokerAccount,
+        environment: &'static str,
+        as_of: DateTime<Utc>,
+        stale: bool,
+    ) -> Self {
         Self {
             cash: Dec(account.cash),
             buying_power: Dec(account.buying_power),

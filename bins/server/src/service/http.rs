@@ -34,9 +34,11 @@ pub(super) fn start(
     let thread = thread::Builder::new().name("http".into()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let server = HttpServer::new(move || {
-                App::new()
-                    .wrap(from_fn(request_id::identify))
-                    .configure(configure(state.clone(), sockets.clone(), document.clone()))
+                App::new().wrap(from_fn(request_id::identify)).configure(configure(
+                    state.clone(),
+                    sockets.clone(),
+                    document.clone(),
+                ))
             })
             .workers(workers.max(1))
             .disable_signals()

@@ -177,11 +177,8 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         },
         parts.api,
     ));
-    let sockets = web::Data::new(WebSockets::new(
-        hub,
-        Arc::new(SessionAuthenticator(state.clone())),
-        parts.sockets,
-    ));
+    let sockets =
+        web::Data::new(WebSockets::new(hub, Arc::new(SessionAuthenticator(state.clone())), parts.sockets));
     let address = parts.listener.local_addr()?;
     let server = http::start(parts.listener, parts.http_workers, state.clone(), sockets.clone())?;
     runtime.spawn(watch::database(control, readiness.clone(), jobs_db));

@@ -30,12 +30,19 @@ pub(super) enum CatchUpError {
 }
 
 /// Compares every open order, and every order with a fill in the window, with the broker. Repeats change nothing.
-pub(super) async fn catch_up(connection: &Connection, db: &Db, clock: &dyn Clock) -> Result<(), CatchUpError> {
+pub(super) async fn catch_up(
+    connection: &Connection,
+    db: &Db,
+    clock: &dyn Clock,
+) -> Result<(), CatchUpError> {
     let (account, broker) = (connection.account, &*connection.broker);
     let number = broker.account().await?.number;
     let claimed = db.run(move |tx| tx.claim_broker_account(account, &number)).await?;
     if !claimed {
-        return Err(BrokerError::Unauthorized("the credentials belong to another account at the broker".into()).into());
+        return Err(BrokerError::Unauthorized(
+            "the credentials belong to another account at the broker".into(),
+        )
+        .into());
     }
     let last = db.read(move |tx| tx.last_execution(account)).await?;
     let from = match last {
@@ -61,7 +68,10 @@ pub(super) async fn catch_up(connection: &Connection, db: &Db, clock: &dyn Clock
     ids.sort_unstable();
     ids.dedup();
     for id in ids {
-        let (key, rows) = (id.clone(), fills.iter().filter(|row| row.order_id == id).map(|row| row.cum_qty).collect::<Vec<_>>());
+        let (key, rows) = (
+            id.clone(),
+            fills.iter().filter(|row| row.order_id == id).map(|row| row.cum_qty).collect::<Vec<_>>(),
+        );
         let missing = db.read(move |tx| tx.lacks_fills(account, &key, &rows)).await?;
         if missing {
             let seen = broker.order(&id).await?;
@@ -108,7 +118,10 @@ pub(super) async fn look(broker: &dyn Broker, order: &Order) -> Result<BrokerOrd
 }
 
 /// Every page of a reading of the book of fills.
-pub(super) async fn read_fills(broker: &dyn Broker, query: &FillQuery) -> Result<Vec<FillActivity>, CatchUpError> {
+pub(super) async fn read_fills(
+    broker: &dyn Broker,
+    query: &FillQuery,
+) -> Result<Vec<FillActivity>, CatchUpError> {
     let (mut query, mut rows) = (query.clone(), Vec::new());
     for _ in 0..MAX_PAGES {
         let page = broker.fills(&query).await?;

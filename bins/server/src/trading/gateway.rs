@@ -35,7 +35,11 @@ impl Connections {
 }
 
 impl TradingGateway for Connections {
-    fn asset<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>> {
+    fn asset<'a>(
+        &'a self,
+        user: UserId,
+        symbol: &'a Symbol,
+    ) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>> {
         Box::pin(async move {
             let connection = self.connected(user)?;
             if let Some((at, asset)) = connection.seen().assets.get(symbol) {
@@ -85,7 +89,9 @@ impl TradingGateway for Connections {
                     Ok(as_seen(at, as_of, account))
                 }
                 Err(error) => match known {
-                    Some((at, as_of, account)) => Ok(SeenAccount { stale: true, ..as_seen(at, as_of, account) }),
+                    Some((at, as_of, account)) => {
+                        Ok(SeenAccount { stale: true, ..as_seen(at, as_of, account) })
+                    }
                     None => Err(gateway_error(error)),
                 },
             }
@@ -97,7 +103,9 @@ impl TradingGateway for Connections {
         user: UserId,
         query: &'a HistoryQuery,
     ) -> BoxFuture<'a, Result<PortfolioHistory, GatewayError>> {
-        Box::pin(async move { self.connected(user)?.broker.portfolio_history(query).await.map_err(gateway_error) })
+        Box::pin(
+            async move { self.connected(user)?.broker.portfolio_history(query).await.map_err(gateway_error) },
+        )
     }
 
     fn price(&self, user: UserId, symbol: &Symbol) -> Option<Price> {

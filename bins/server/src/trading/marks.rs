@@ -43,13 +43,20 @@ impl Marks {
                     let now = Instant::now();
                     let prices: Vec<(Symbol, Price)> = positions
                         .iter()
-                        .filter_map(|row| Some((Symbol::new(row.symbol.clone()).ok()?, Price::new(row.current_price?).ok()?)))
+                        .filter_map(|row| {
+                            Some((
+                                Symbol::new(row.symbol.clone()).ok()?,
+                                Price::new(row.current_price?).ok()?,
+                            ))
+                        })
                         .collect();
                     let moved: Vec<Symbol> = {
                         let mut seen = self.connection.seen();
                         let known: Vec<Symbol> = prices
                             .iter()
-                            .filter(|(symbol, price)| seen.prices.get(symbol).is_none_or(|(_, old)| old != price))
+                            .filter(|(symbol, price)| {
+                                seen.prices.get(symbol).is_none_or(|(_, old)| old != price)
+                            })
                             .map(|(symbol, _)| symbol.clone())
                             .collect();
                         seen.prices.extend(prices.into_iter().map(|(symbol, price)| (symbol, (now, price))));

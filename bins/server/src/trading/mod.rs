@@ -83,7 +83,11 @@ pub fn start(parts: TradingParts) -> std::io::Result<TradingHandle> {
     .handle(SUBMIT_ORDER, query, SubmitOrderJob::new(brokers.clone()))
     .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
     .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
-    .handle(SYNC_ORDER, query, sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&parts.clock)));
+    .handle(
+        SYNC_ORDER,
+        query,
+        sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&parts.clock)),
+    );
     let workers = runner.start(parts.threads, &parts.wake)?;
     let mut tasks = Vec::new();
     for connection in connections.all() {

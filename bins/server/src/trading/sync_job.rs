@@ -78,7 +78,9 @@ impl Handler<Db> for SyncOrder {
                         .iter()
                         .map(|fill| &fill.execution)
                         .chain(&report.executions)
-                        .map(|execution| (execution.qty.get(), execution.cum_qty.get(), execution.price.get()))
+                        .map(|execution| {
+                            (execution.qty.get(), execution.cum_qty.get(), execution.price.get())
+                        })
                         .collect();
                     report.executions.extend(inferred(one, &pairs));
                 }

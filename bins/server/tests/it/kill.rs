@@ -25,7 +25,7 @@ async fn insist(client: Client, n: usize) -> String {
     let deadline = Instant::now() + Duration::from_secs(150);
     loop {
         assert!(Instant::now() < deadline, "order {n} was never answered");
-        let path = if n % 2 == 0 { "/orders?wait_ms=0" } else { "/orders?wait_ms=300" };
+        let path = if n.is_multiple_of(2) { "/orders?wait_ms=0" } else { "/orders?wait_ms=300" };
         match client.send(Method::POST, path, Some(&format!("kill-{n}")), Some(body.to_string())).await {
             Ok((status, answer, _)) if status.is_success() => {
                 return answer["id"].as_str().unwrap().to_owned();

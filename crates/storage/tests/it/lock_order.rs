@@ -45,7 +45,10 @@ const USE_CASES: &[UseCase] = &[
         let id = shared(world);
         let second = tick();
         let cum = second % 9 + 1;
-        let report = report(seen(world, id, OrderStatus::PartiallyFilled, second, cum), vec![execution(1, cum, "100")]);
+        let report = report(
+            seen(world, id, OrderStatus::PartiallyFilled, second, cum),
+            vec![execution(1, cum, "100")],
+        );
         let done = world.db.run_blocking(|tx| tx.apply_report(world.account, &report, at(second)));
         done.map(|_| ()).or_else(store_error)
     }),
