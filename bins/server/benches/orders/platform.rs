@@ -18,6 +18,8 @@ use plimsoll_core_domain::{Clock, StoreError, SystemClock};
 use plimsoll_crypto::passwords::{HashParams, PasswordHash};
 use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
+use plimsoll_observability::health::HealthRegistry;
+use plimsoll_observability::health::HealthRegistry;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_server::service::{self, PoolSizes, Service, ServiceParts};
@@ -149,7 +151,8 @@ fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
         pools: PoolSizes { http: 16, jobs: 4, control: 3 },
         ring: ring()?,
         listener: TcpListener::bind("127.0.0.1:0")?,
-        http_workers: std::thread::available_parallelism()?.get(),
+        cors_origins: Vec::new(),
+        health: HealthRegistry::new(SystemClock.now()),
         api: ApiSettings {
             sessions: SessionPolicy::default(),
             order_rate: None,

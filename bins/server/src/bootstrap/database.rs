@@ -1,14 +1,12 @@
 //! The databases: found or started, brought to the schema of this build, and the pools on them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use plimsoll_storage::db::{database_of, with_database};
 use plimsoll_storage::migrate::{self, MigrateError, MigrationSet, Report};
-use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::private_postgres::{APP, Cluster, Options, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
 use secrecy::ExposeSecret;
@@ -40,17 +38,6 @@ pub struct Databases {
     cluster: Option<Cluster>,
     /// `None`: the databases are given, or another process runs the private server.
     postgres: Option<PrivatePostgres>,
-}
-
-/// The three pools of the platform's database.
-#[derive(Clone, Debug)]
-pub struct Pools {
-    /// For requests.
-    pub http: Db,
-    /// For job threads.
-    pub jobs: Db,
-    /// For leases and health.
-    pub control: Db,
 }
 
 impl Databases {
@@ -174,16 +161,12 @@ impl Databases {
         }
     }
 
-    /// Opens the three pools with `sizes`: http, jobs, control.
+    /// A pool with the rights of the application.
     ///
     /// # Errors
-    /// The database is away.
-    pub fn pools(&self, [http, jobs, control]: [u32; 3]) -> Result<Pools, StoreError> {
-        Ok(Pools {
-            http: Db::open(&self.app, DbSettings::new(PoolKind::Http, http))?,
-            jobs: Db::open(&self.app, DbSettings::new(PoolKind::Jobs, jobs))?,
-            control: Db::open(&self.app, DbSettings::new(PoolKind::Control, control))?,
-        })
+    /// No connection can be made.
+    pub fn pool(&self, kind: PoolKind, size: u32) -> Result<Db, StoreError> {
+        Db::open(&self.app, DbSettings::new(kind, size))
     }
 
     /// Stops the private server, if this process runs one. Last of all: nobody needs the database any more.
@@ -193,18 +176,6 @@ impl Databases {
 
     fn is_away(&self, error: &StoreError) -> bool {
         self.cluster.is_none() && error.kind() == StoreErrorKind::Unavailable
-    }
-}
-
-impl Pools {
-    /// The same pools, whose transactions may write audit entries.
-    #[must_use]
-    pub fn with_keys(self, keys: &Arc<PlatformKeys>) -> Self {
-        Self {
-            http: self.http.with_keys(Arc::clone(keys)),
-            jobs: self.jobs.with_keys(Arc::clone(keys)),
-            control: self.control.with_keys(Arc::clone(keys)),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ mod paper;
 mod progress;
 
 pub use data_dir::{is_locked, prepare, write_private};
-pub use database::{Databases, Pools};
+pub use database::Databases;
 pub use error::StartError;
 pub use keys::{generate_key, key_ring};
 pub use paper::start_paper_broker;

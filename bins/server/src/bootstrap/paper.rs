@@ -1,6 +1,7 @@
 //! The paper broker in this process.
 
-use plimsoll_paper_broker::{Config, Database, Handle, MarketSource, PaperBroker};
+use plimsoll_paper_broker::{Config, Database, Handle, MarketSource, PaperBroker, StartError as BrokerError};
+use plimsoll_storage::db::database_of;
 
 use super::{Databases, StartError};
 use crate::config::{Market, Settings};
@@ -21,5 +22,22 @@ pub fn start_paper_broker(settings: &Settings, databases: &Databases) -> Result<
         Market::Folder(folder) => MarketSource::Dir(folder.clone()),
         Market::FixedPrice(price) => MarketSource::FixedPrice(*price),
     };
-    Ok(PaperBroker::start(config)?)
+    PaperBroker::start(config).map_err(|error| explain(error, settings, databases))
+}
+
+/// A given server's second database is the operator's to make: what to do is said, where it can be told.
+fn explain(error: BrokerError, settings: &Settings, databases: &Databases) -> StartError {
+    let missing = settings.database.url.is_some()
+        && settings.database.paper_url.is_none()
+        && error.to_string().contains("does not exist");
+    match database_of(&databases.paper) {
+        Some(name) if missing => StartError::Setting {
+            setting: "PAPER_DATABASE_URL",
+            message: format!(
+                "is not set, and there is no database {name} beside the given one for the paper broker's books; make it \
+                 (CREATE DATABASE \"{name}\") or set ALPACA_API_KEY"
+            ),
+        },
+        _ => StartError::Paper(error),
+    }
 }

@@ -142,6 +142,12 @@ pub enum UserCommand {
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
+    /// Print all users
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What to do with keys.

@@ -77,6 +77,11 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
             user::create_admin(&settings, environment, &email, password_file.as_deref())?;
             Ok(0)
         }
+        Command::User { command: UserCommand::List { json } } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            user::list(&settings, environment, json)?;
+            Ok(0)
+        }
         Command::Key { command: KeyCommand::Generate } => {
             println!("{}", generate_key(&mut OsRandom).expose_secret());
             Ok(0)

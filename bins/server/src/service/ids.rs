@@ -1,52 +1,60 @@
-//! Ids and secrets from the operating system.
+//! Ids and tokens of a running server: the system's random bytes, and the clock for ids that sort by time.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use plimsoll_api::state::IdSource;
-use plimsoll_core_domain::OrderId;
-use plimsoll_crypto::OsRandom;
+use plimsoll_core_domain::{Clock, OrderId};
 use plimsoll_crypto::tokens::SecretToken;
-use uuid::Uuid;
+use plimsoll_crypto::{CryptoRng, OsRandom};
+use uuid::{Builder, Uuid};
 
-/// The one adapter over ambient randomness and time for ids.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemIds;
-
-#[expect(clippy::disallowed_methods, reason = "this is the adapter over ambient randomness for ids")]
-fn version_7() -> Uuid {
-    Uuid::now_v7()
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the adapter over ambient randomness for ids")]
-fn random() -> Uuid {
-    Uuid::new_v4()
-}
-
-impl SystemIds {
-    /// This process, the same whenever it is asked.
-    #[must_use]
-    pub fn process(&self) -> Uuid {
-        static PROCESS: OnceLock<Uuid> = OnceLock::new();
-        *PROCESS.get_or_init(random)
-    }
-
-    /// A seed for spreading pauses; no secret.
-    #[must_use]
-    pub fn seed(&self) -> u64 {
-        random().as_u64_pair().0
-    }
-}
+/// The source for the routes.
+pub(super) struct SystemIds(pub(super) Arc<dyn Clock>);
 
 impl IdSource for SystemIds {
     fn order_id(&self) -> OrderId {
-        OrderId(version_7())
+        let millis = u64::try_from(self.0.now().timestamp_millis()).unwrap_or_default();
+        let id = Builder::from_unix_timestamp_millis(millis, &random_bytes(&mut OsRandom));
+        OrderId(id.into_uuid())
     }
 
     fn request_id(&self) -> Uuid {
-        version_7()
+        random_id(&mut OsRandom)
     }
 
     fn session_token(&self) -> SecretToken {
         SecretToken::generate(&mut OsRandom)
+    }
+}
+
+/// A random UUID (version 4).
+pub(crate) fn random_id<R: CryptoRng + ?Sized>(rng: &mut R) -> Uuid {
+    Builder::from_random_bytes(random_bytes(rng)).into_uuid()
+}
+
+/// Seeds what only spreads load.
+pub(crate) fn random_seed<R: CryptoRng + ?Sized>(rng: &mut R) -> u64 {
+    u64::from_le_bytes(random_bytes(rng))
+}
+
+fn random_bytes<const N: usize, R: CryptoRng + ?Sized>(rng: &mut R) -> [u8; N] {
+    let mut bytes = [0; N];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_core_domain::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_of_the_versions_they_should_be() {
+        let ids = SystemIds(Arc::new(SystemClock));
+        assert_eq!(ids.order_id().0.get_version_num(), 7);
+        assert_eq!(ids.request_id().get_version_num(), 4);
+        assert_ne!(ids.order_id(), ids.order_id());
+        assert_ne!(random_seed(&mut OsRandom), random_seed(&mut OsRandom));
     }
 }

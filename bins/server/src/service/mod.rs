@@ -1,15 +1,17 @@
 //! The running service: pools, streams, trading and the HTTP server, put together.
 
-mod hooks;
+mod announce;
 mod http;
 mod ids;
+pub(crate) mod process;
 mod watch;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix_web::web;
+use plimsoll_api::routes::openapi::OpenApiText;
 use plimsoll_api::sockets::SessionAuthenticator;
 use plimsoll_api::state::{ApiSettings, AppState, Parts};
 use plimsoll_api::waiters::Waiters;
@@ -24,7 +26,7 @@ use plimsoll_realtime::{CloseCode, Hub, HubSettings, Sweeper};
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::jobs::Wake;
 use plimsoll_reliability::retry::SeededJitter;
-use plimsoll_reliability::shutdown::{Phase, Shutdown};
+use plimsoll_reliability::shutdown::{Budgets, Phase, Shutdown};
 use plimsoll_storage::notify::{Listener, Notifier, NotifierSettings};
 use plimsoll_storage::platform::accounts::BrokerAccountRow;
 use plimsoll_storage::platform::keys::{KeysError, PlatformKeys};
@@ -32,9 +34,10 @@ use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{Db, DbSettings, PoolKind};
 use uuid::Uuid;
 
+use self::announce::{Announcer, Hearer};
+pub(crate) use self::ids::random_seed;
+use self::ids::{SystemIds, random_id};
 use crate::trading::{self, Connections, TradingParts};
-
-pub use ids::SystemIds;
 
 /// Connections of each pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +50,11 @@ pub struct PoolSizes {
     pub control: u32,
 }
 
+/// An account with the adapter that has its credentials.
+pub type Connected = (BrokerAccountRow, Arc<dyn Broker>);
+
 /// Gives each account the adapter that has its credentials; accounts without credentials are left out.
-pub type Connect = Box<dyn FnOnce(Vec<BrokerAccountRow>) -> Vec<(BrokerAccountRow, Arc<dyn Broker>)> + Send>;
+pub type Connect = Box<dyn FnOnce(Vec<BrokerAccountRow>) -> Vec<Connected> + Send>;
 
 /// What the service is started with. The database is there and migrated.
 pub struct ServiceParts {
@@ -60,8 +66,10 @@ pub struct ServiceParts {
     pub ring: KeyRing,
     /// Where requests come in; bound already, so that a busy port was told of.
     pub listener: TcpListener,
-    /// Worker threads of the HTTP server.
-    pub http_workers: usize,
+    /// Exact origins whose pages may call.
+    pub cors_origins: Vec<String>,
+    /// What `/health` looks at, beside the database.
+    pub health: HealthRegistry,
     /// The routes' settings.
     pub api: ApiSettings,
     /// The sockets' settings.
@@ -101,7 +109,8 @@ pub struct Service {
     pub readiness: Readiness,
     /// The pool of requests, with keys and hooks.
     pub db: Db,
-    runtime: Option<tokio::runtime::Runtime>,
+    runtime: tokio::runtime::Runtime,
+    failures: mpsc::Receiver<std::io::Error>,
 }
 
 /// Starts everything and registers its end with `shutdown`. What must outlive it (the database server, a broker in this
@@ -110,45 +119,44 @@ pub struct Service {
 /// # Errors
 /// Something cannot be started; what was started ends with the process.
 pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, ServiceError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("plimsoll-async")
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("plimsoll").enable_all().build()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let url = parts.database_url.as_str();
     let control = Db::open(url, DbSettings::new(PoolKind::Control, parts.pools.control))?;
     let keys = Arc::new(PlatformKeys::load_or_create(&control, &parts.ring, &mut OsRandom)?);
 
-    let hub = Hub::new(Arc::new(StreamLog(control.clone())), HubSettings::default());
+    let owner = random_id(&mut OsRandom);
+    let instance = owner.simple().to_string()[..8].to_owned();
+    let hub =
+        Hub::new(Arc::new(StreamLog(control.clone())), HubSettings { instance, ..HubSettings::default() });
     let waiters = Waiters::default();
     let heard = waiters.clone();
     hub.tap(Arc::new(move |event| heard.event(event)));
     let wake = Wake::new();
-    let notifier = Notifier::start(url, NotifierSettings::default())?;
-    let hooks = Arc::new(hooks::Hooks::new(hub.clone(), wake.clone(), notifier));
-    let listener = Listener::start(url, Arc::new(hooks::Heard::new(hub.clone(), wake.clone())))?;
+    let notifier = Arc::new(Notifier::start(url, NotifierSettings::default())?);
+    let announcer = Arc::new(Announcer { hub: hub.clone(), wake: wake.clone(), notifier });
+    let hearer = Hearer { hub: hub.clone(), wake: wake.clone(), runtime: runtime.handle().clone() };
+    let listener = Listener::start(url, Arc::new(hearer))?;
     let sweeper = Sweeper::start(hub.clone(), Duration::from_millis(50), Duration::from_secs(1))?;
 
     let pool = |kind, size| -> Result<Db, StoreError> {
         let db = Db::open(url, DbSettings::new(kind, size))?;
-        Ok(db.with_keys(Arc::clone(&keys)).with_after_commit(hooks.clone()))
+        Ok(db.with_keys(Arc::clone(&keys)).with_after_commit(announcer.clone()))
     };
     let http_db = pool(PoolKind::Http, parts.pools.http)?;
     let jobs_db = pool(PoolKind::Jobs, parts.pools.jobs)?;
-    let control = control.with_keys(Arc::clone(&keys)).with_after_commit(hooks.clone());
+    let control = control.with_keys(Arc::clone(&keys)).with_after_commit(announcer.clone());
 
     let accounts = jobs_db.read_blocking(|tx| tx.active_accounts())?;
-    let ids = SystemIds;
     let trading = trading::start(TradingParts {
         jobs: jobs_db.clone(),
         control: control.clone(),
         hub: hub.clone(),
         clock: Arc::clone(&clock),
         wake,
-        timings: parts.timings,
-        jitter: Arc::new(SeededJitter::new(ids.seed())),
-        owner: ids.process(),
+        timings: parts.timings.clone(),
+        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
+        owner,
         threads: parts.pools.jobs.saturating_sub(1).max(1) as usize,
         runtime: runtime.handle().clone(),
         accounts: (parts.connect)(accounts),
@@ -163,13 +171,13 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         Parts {
             db: http_db.clone(),
             clock: Arc::clone(&clock),
-            ids: Arc::new(ids),
+            ids: Arc::new(SystemIds(Arc::clone(&clock))),
             client_order_ids: keys,
             gateway: connections.clone(),
             hub: hub.clone(),
             waiters: waiters.clone(),
             readiness: readiness.clone(),
-            health: Arc::new(HealthRegistry::new(clock.now())),
+            health: Arc::new(parts.health),
             passwords: Arc::new(passwords),
             on_logout: Arc::new(move |_, session: Uuid| {
                 on_logout_hub.close_login(&session.to_string(), CloseCode::Unauthenticated);
@@ -180,24 +188,37 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let sockets =
         web::Data::new(WebSockets::new(hub, Arc::new(SessionAuthenticator(state.clone())), parts.sockets));
     let address = parts.listener.local_addr()?;
-    let server = http::start(parts.listener, parts.http_workers, state.clone(), sockets.clone())?;
+    let served = http::Service {
+        state: state.clone(),
+        sockets: sockets.clone(),
+        document: web::Data::new(OpenApiText(plimsoll_api::openapi_document())),
+        cors_origins: parts.cors_origins,
+    };
+    let (failed, failures) = mpsc::channel();
+    let http = http::serve(parts.listener, served, Budgets::within(&parts.timings).requests, move |error| {
+        tracing::error!(%error, "The HTTP server failed.");
+        // Nobody waits for it any more while the server stops.
+        drop(failed.send(error));
+    })?;
+    readiness.settled("database");
     runtime.spawn(watch::database(control, readiness.clone(), jobs_db));
     runtime.spawn(watch::tidy(state));
 
     // Run in reverse order of registration, after the steps.
-    shutdown.callback("notifications", move || drop((listener, sweeper, hooks)));
+    shutdown.callback("notifications", move || drop((listener, sweeper)));
     let (draining, leaving) = (readiness.clone(), waiters);
     shutdown.step(Phase::Drain, "telling clients", move |_| {
         draining.drain();
         leaving.drain();
         sockets.drain();
     });
-    shutdown.step(Phase::Requests, "requests under way", move |limit| server.stop(limit));
+    let handle = runtime.handle().clone();
+    shutdown.step(Phase::Requests, "requests under way", move |_| handle.block_on(http.stop(true)));
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let report = trading.stop(limit);
         tracing::info!(given_back = report.given_back, cut = report.cut.len(), "the jobs have stopped");
     });
-    Ok(Service { address, connections, readiness, db: http_db, runtime: Some(runtime) })
+    Ok(Service { address, connections, readiness, db: http_db, runtime, failures })
 }
 
 impl Service {
@@ -207,37 +228,38 @@ impl Service {
         format!("http://{}", self.address)
     }
 
-    /// Waits until SIGTERM or SIGINT and answers which; another one after it ends the process at once.
+    /// The runtime of calls and streams.
+    #[must_use]
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.runtime.handle()
+    }
+
+    /// Waits until a signal begins the shutdown, or until the HTTP server fails; answers the exit code. A second signal
+    /// ends the process at once.
     ///
     /// # Errors
-    /// The signals cannot be listened to.
-    pub fn wait_for_signal(&self, shutdown: &Shutdown) -> std::io::Result<i32> {
-        let Some(runtime) = &self.runtime else { return Ok(0) };
-        let guard = runtime.enter();
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        drop(guard);
-        let (told, hears) = std::sync::mpsc::channel();
-        let shutdown = shutdown.clone();
-        runtime.spawn(async move {
-            loop {
-                let code = tokio::select! {
-                    _ = terminate.recv() => 143,
-                    _ = interrupt.recv() => 130,
-                };
-                // The second one does not come back from here.
-                if shutdown.signal(code) && told.send(code).is_err() {
-                    return;
-                }
+    /// The system takes no signal handler.
+    pub fn wait(&self, shutdown: &Shutdown) -> std::io::Result<u8> {
+        let (told, hears) = mpsc::channel();
+        let first = shutdown.clone();
+        process::on_signals(self.runtime(), move |code| {
+            // The second one does not come back from here.
+            if first.signal(code) {
+                let _ = told.send(());
             }
-        });
-        Ok(hears.recv().unwrap_or(143))
+        })?;
+        loop {
+            if hears.recv_timeout(Duration::from_millis(100)).is_ok() {
+                return Ok(0);
+            }
+            if self.failures.try_recv().is_ok() {
+                return Ok(1);
+            }
+        }
     }
 
     /// Ends the runtime of calls and streams without waiting for what hangs.
-    pub fn finish(mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_millis(500));
-        }
+    pub fn finish(self) {
+        self.runtime.shutdown_background();
     }
 }

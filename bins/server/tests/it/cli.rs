@@ -209,6 +209,17 @@ fn migrations_are_planned_then_applied() {
 }
 
 #[test]
+fn the_paper_brokers_database_beside_a_given_one_must_be_there() {
+    let (folder, database) = (folder(), TestDb::platform());
+    let bind = format!("127.0.0.1:{}", free_port());
+    let mut serve = plimsoll(folder.path());
+    serve.args(["serve", "--bind", &bind, "--log-level", "error"]);
+    serve.env("DATABASE_URL", database.url()).env("PROFILE", "development");
+    let missing = format!("{}_paper", database.name());
+    one_line(&serve.output().unwrap(), &["PAPER_DATABASE_URL", &missing, "CREATE DATABASE"]);
+}
+
+#[test]
 fn a_server_keeps_its_folder_makes_admins_beside_it_and_leaves_nothing_running() {
     let mut server = Running::start("serve");
     for name in ["encryption.key", "plimsoll.lock"] {
@@ -231,6 +242,10 @@ fn a_server_keeps_its_folder_makes_admins_beside_it_and_leaves_nothing_running()
     let twice = server.ask(&create);
     assert_eq!(twice.status.code(), Some(1));
     assert!(stderr(&twice).contains("already"), "{}", stderr(&twice));
+    let users: Vec<Value> = serde_json::from_slice(&server.ask("user list --json").stdout).unwrap();
+    assert_eq!(users.len(), 1);
+    assert_eq!(users[0]["email"], "boss@example.com");
+    assert_eq!((&users[0]["role"], &users[0]["state"]), (&Value::from("admin"), &Value::from("active")));
     fs::write(&password, "short").unwrap();
     let short = server.ask(&create.replace("boss", "other"));
     assert!(stderr(&short).contains("at least 12"), "{}", stderr(&short));

@@ -18,7 +18,7 @@ const ECHO: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The system takes no handler.
-pub(super) fn on_signals(runtime: &Handle, on: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+pub(crate) fn on_signals(runtime: &Handle, on: impl Fn(i32) + Send + 'static) -> io::Result<()> {
     let _entered = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -45,7 +45,7 @@ pub(super) fn on_signals(runtime: &Handle, on: impl Fn(i32) + Send + 'static) ->
 }
 
 /// Allows this process as many open files as it may allow itself, and says how many those are.
-pub(super) fn raise_open_files() -> u64 {
+pub(crate) fn raise_open_files() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
 }
