@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use plimsoll_observability::logging::{self, LogFormat};
 use plimsoll_paper_broker::{
     Config, Connections, Database, Ended, FaultRule, Frames, Handle, MarketSource, PaperBroker,
 };
@@ -92,12 +93,11 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.json;
-    let filter = match arguments.log_level.parse::<tracing_subscriber::EnvFilter>() {
-        // a connection closed by a fault rule is no error
-        Ok(filter) => filter.add_directive("actix_http::h1::dispatcher=off".parse().expect("a directive")),
-        Err(error) => return refuse(&format!("--log-level: {error}")),
-    };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A connection closed by a fault rule is no error.
+    let level = format!("{},actix_http::h1::dispatcher=off", arguments.log_level);
+    if let Err(error) = logging::init(&level, LogFormat::Pretty) {
+        return refuse(&format!("--log-level: {error}"));
+    }
     let config = match config(arguments) {
         Ok(config) => config,
         Err(error) => return refuse(&error),

@@ -19,7 +19,6 @@ use plimsoll_crypto::passwords::{HashParams, PasswordHash};
 use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
 use plimsoll_observability::health::HealthRegistry;
-use plimsoll_observability::health::HealthRegistry;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_server::service::{self, PoolSizes, Service, ServiceParts};

@@ -143,7 +143,7 @@ mod tests {
     fn a_pass_phrase_gives_the_same_key_again() {
         let folder = tempfile::tempdir().unwrap();
         let settings = KeySettings {
-            encryption_key: Some("correct horse battery staple".to_owned().into()),
+            encryption_key: Some("a long phrase only this test knows".to_owned().into()),
             old: vec![generate_key(&mut OsRandom)],
             webhook_secret: None,
         };
