@@ -104,13 +104,22 @@ impl StartError {
     }
 }
 
+/// The first line of the innermost cause, where there is one: the driver's own words.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
+    let innermost = std::iter::successors(error.source(), |cause| cause.source()).last()?;
+    innermost.to_string().lines().next().map(|line| line.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn away() -> StoreError {
+        StoreError::new(StoreErrorKind::Unavailable, "away")
+    }
+
     #[test]
     fn the_exit_code_says_who_can_help() {
-        let away = || StoreError::new(StoreErrorKind::Unavailable, "away");
         assert_eq!(StartError::Store(away()).exit_code(), 3);
         assert_eq!(StartError::Migrate(MigrateError::Store(away())).exit_code(), 3);
         let newer = MigrateError::SchemaNewer { unknown: vec!["2099".to_owned()] };
@@ -120,5 +129,13 @@ mod tests {
         assert_eq!(busy.exit_code(), 2);
         assert!(busy.to_string().contains("127.0.0.1:1"));
         assert_eq!(StartError::Refused("no".to_owned()).exit_code(), 1);
+    }
+
+    #[test]
+    fn the_innermost_cause_is_one_line() {
+        let cause = io::Error::other("connection refused\n\tIs the server running?");
+        let error = StartError::Store(away().caused_by(cause));
+        assert_eq!(root_cause(&error).as_deref(), Some("connection refused"));
+        assert_eq!(root_cause(&StartError::Refused("no".to_owned())), None);
     }
 }

@@ -3,6 +3,7 @@
 use plimsoll_paper_broker::{Config, Database, Handle, MarketSource, PaperBroker, StartError as BrokerError};
 use plimsoll_storage::db::database_of;
 
+use super::error::root_cause;
 use super::{Databases, StartError};
 use crate::config::{Market, Settings};
 
@@ -29,7 +30,7 @@ pub fn start_paper_broker(settings: &Settings, databases: &Databases) -> Result<
 fn explain(error: BrokerError, settings: &Settings, databases: &Databases) -> StartError {
     let missing = settings.database.url.is_some()
         && settings.database.paper_url.is_none()
-        && error.to_string().contains("does not exist");
+        && root_cause(&error).is_some_and(|cause| cause.contains("does not exist"));
     match database_of(&databases.paper) {
         Some(name) if missing => StartError::Setting {
             setting: "PAPER_DATABASE_URL",

@@ -14,7 +14,7 @@ use plimsoll_crypto::OsRandom;
 use plimsoll_observability::config_report::{Severity, Verdict};
 use secrecy::ExposeSecret;
 
-use crate::bootstrap::{Databases, StartError, generate_key, prepare};
+use crate::bootstrap::{Databases, StartError, generate_key, prepare, root_cause};
 use crate::config::{Environment, Purpose, Settings, load};
 use crate::demo;
 use crate::runtime::{self, Mode};
@@ -40,7 +40,11 @@ pub fn run(cli: Cli, environment: &Environment) -> u8 {
     match dispatch(cli, environment) {
         Ok(code) | Err(Stop::Said(code)) => code,
         Err(Stop::Because(error)) => {
-            eprintln!("plimsoll: {error}");
+            let text = error.to_string();
+            match root_cause(&error) {
+                Some(cause) if !text.contains(&cause) => eprintln!("plimsoll: {text}: {cause}"),
+                _ => eprintln!("plimsoll: {text}"),
+            }
             error.exit_code()
         }
     }
