@@ -134,6 +134,8 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     let code = service.wait(&shutdown).map_err(system("handling signals"))?;
     tracing::info!("Stopping.");
     let report = shutdown.run();
+    // with the tasks go their pools, which would otherwise miss a database that stops
+    service.finish();
     let left = settings.timings.shutdown_total.saturating_sub(report.took) / 2;
     if !databases.stop(left.max(POSTGRES_AT_LEAST)) {
         tracing::warn!("PostgreSQL did not end cleanly; its next start recovers.");
@@ -142,7 +144,6 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
         tracing::warn!(cut = report.cut.join(", "), "Something was cut short.");
     }
     tracing::info!(duration_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX), "Stopped.");
-    service.finish();
     Ok(code)
 }
 

@@ -39,6 +39,9 @@ pub(crate) use self::ids::random_seed;
 use self::ids::{SystemIds, random_id};
 use crate::trading::{self, Connections, TradingParts};
 
+/// How long tasks and reads under way may take to end with the runtime.
+const TASKS_END_WITHIN: Duration = Duration::from_millis(500);
+
 /// Connections of each pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSizes {
@@ -258,8 +261,8 @@ impl Service {
         }
     }
 
-    /// Ends the runtime of calls and streams without waiting for what hangs.
+    /// Ends the runtime of calls and streams. What hangs is waited for no longer than half a second.
     pub fn finish(self) {
-        self.runtime.shutdown_background();
+        self.runtime.shutdown_timeout(TASKS_END_WITHIN);
     }
 }
