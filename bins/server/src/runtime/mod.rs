@@ -12,14 +12,14 @@ use plimsoll_auth::SessionPolicy;
 use plimsoll_broker::{Alpaca, AlpacaConfig};
 use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::{Clock, SystemClock};
-use plimsoll_crypto::{KeyRing, OsRandom};
 use plimsoll_crypto::passwords::Passwords;
+use plimsoll_crypto::{KeyRing, OsRandom};
 use plimsoll_observability::health::{DiskCheck, HealthRegistry, Importance, MemoryCheck};
 use plimsoll_paper_broker::Handle as PaperHandle;
 use plimsoll_reliability::shutdown::Shutdown;
+use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::accounts::BrokerAccountRow;
 use plimsoll_storage::platform::keys::PlatformKeys;
-use plimsoll_storage::PoolKind;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::bootstrap::{Databases, Progress, StartError, is_locked, key_ring, prepare, start_paper_broker};

@@ -38,6 +38,9 @@ fn command(data: &Path, settings: &[(String, String)]) -> Command {
 impl Demo {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("plm").tempdir().unwrap();
+        // As root the private PostgreSQL runs as another account, which must be able to enter.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(dir.path(), open).unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let port = free_port();
