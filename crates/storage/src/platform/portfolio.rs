@@ -17,6 +17,10 @@ use crate::db::prepared::prepared;
 /// The name space of fill ids (RFC 9562 version 5): the same fill learnt again has the same id.
 const FILLS: Uuid = Uuid::from_u128(0x6f1d_0f0e_8a3c_4d57_9a3b_51b2_2f0f_5c11);
 
+/// After every fill; a round day within both chrono's and PostgreSQL's range.
+const END_OF_TIME: DateTime<Utc> =
+    DateTime::from_timestamp(253_402_300_799, 0).expect("the year 9999 is in range");
+
 /// The id of the fill of `order` that reaches `cum_qty`.
 pub(crate) fn fill_id(order: OrderId, cum_qty: Quantity) -> FillId {
     FillId(Uuid::new_v5(&FILLS, format!("{order}/{cum_qty}").as_bytes()))
@@ -172,16 +176,18 @@ impl Tx<'_> {
         before: Option<FillCursor>,
         limit: i64,
     ) -> Result<Vec<(Fill, FillCursor)>, StoreError> {
+        let Some(account) = self.account_of_user(user)? else { return Ok(Vec::new()) };
+        // Later than every row where no cursor is given: a plain bound, which an index scan can start from.
+        let (at, id) = before.map_or((END_OF_TIME, Uuid::max()), |row| (row.created_at, row.id.0));
         let rows = prepared(select_fills!(
-            "WHERE account_id IN (SELECT id FROM accounts WHERE user_id = ?) AND symbol = coalesce(?, symbol) \
-             AND (created_at, id) < (coalesce(?, 'infinity'::timestamptz), \
-                                     coalesce(?, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)) \
-             ORDER BY created_at DESC, id DESC LIMIT ?"
+            "WHERE account_id = ? AND (created_at, id) < (?, ?) AND (?::text IS NULL OR symbol = ?) \
+             ORDER BY account_id DESC, created_at DESC, id DESC LIMIT ?"
         ))
-        .bind::<BigInt, _>(user.0)
+        .bind::<BigInt, _>(account.id.0)
+        .bind::<Timestamptz, _>(at)
+        .bind::<SqlUuid, _>(id)
         .bind::<Nullable<Text>, _>(symbol)
-        .bind::<Nullable<Timestamptz>, _>(before.map(|at| at.created_at))
-        .bind::<Nullable<SqlUuid>, _>(before.map(|at| at.id.0))
+        .bind::<Nullable<Text>, _>(symbol)
         .bind::<BigInt, _>(limit)
         .load::<FillRow>(self.conn())
         .store()?;
@@ -290,11 +296,12 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn holdings(&mut self, user: UserId) -> Result<Vec<Holding>, StoreError> {
+        let Some(account) = self.account_of_user(user)? else { return Ok(Vec::new()) };
         prepared(
             "SELECT account_id, symbol, qty, cost_basis, realized_pl, last_price, updated_at FROM positions \
-             WHERE account_id IN (SELECT id FROM accounts WHERE user_id = ?) ORDER BY symbol",
+             WHERE account_id = ? ORDER BY symbol",
         )
-        .bind::<BigInt, _>(user.0)
+        .bind::<BigInt, _>(account.id.0)
         .load::<HoldingRow>(self.conn())
         .store()?
         .into_iter()
@@ -318,13 +325,13 @@ impl Tx<'_> {
             #[diesel(sql_type = Numeric)]
             amount: Decimal,
         }
+        let Some(account) = self.account_of_user(user)? else { return Ok(Vec::new()) };
         let rows = prepared(
-            "SELECT symbol, sum(realized_pl) AS amount FROM fills \
-             WHERE account_id IN (SELECT id FROM accounts WHERE user_id = ?) \
+            "SELECT symbol, sum(realized_pl) AS amount FROM fills WHERE account_id = ? \
              AND created_at >= date_trunc('day', ? AT TIME ZONE 'America/New_York') AT TIME ZONE 'America/New_York' \
              GROUP BY symbol",
         )
-        .bind::<BigInt, _>(user.0)
+        .bind::<BigInt, _>(account.id.0)
         .bind::<Timestamptz, _>(now)
         .load::<Row>(self.conn())
         .store()?;
@@ -358,21 +365,26 @@ impl Tx<'_> {
 }
 
 impl Tx<'_> {
-    /// The broker's time of the last execution that is booked for an account.
+    /// The broker's time of the execution that was booked last for an account. A later execution may have been booked
+    /// before it: who reads on from here reads some minutes again.
     ///
     /// # Errors
     /// The store's own.
     pub fn last_execution(&mut self, account: AccountId) -> Result<Option<DateTime<Utc>>, StoreError> {
         #[derive(QueryableByName)]
         struct Last {
-            #[diesel(sql_type = Nullable<Timestamptz>)]
-            at: Option<DateTime<Utc>>,
+            #[diesel(sql_type = Timestamptz)]
+            at: DateTime<Utc>,
         }
-        let row = prepared("SELECT max(executed_at) AS at FROM fills WHERE account_id = ?")
-            .bind::<BigInt, _>(account.0)
-            .get_result::<Last>(self.conn())
-            .store()?;
-        Ok(row.at)
+        let row = prepared(
+            "SELECT executed_at AS at FROM fills WHERE account_id = ? \
+             ORDER BY account_id DESC, created_at DESC, id DESC LIMIT 1",
+        )
+        .bind::<BigInt, _>(account.0)
+        .get_result::<Last>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map(|row| row.at))
     }
 
     /// Whether an order of ours at the broker lacks one of the fills with these cumulative quantities.

@@ -1,7 +1,7 @@
 //! Finding orders: one by any of its ids, a page of a user's, those still open.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::Order;
 use plimsoll_core_domain::views::{At, HistoryView};
@@ -44,6 +44,23 @@ pub struct OrderPage {
     pub before: Option<OrderId>,
     /// At most.
     pub limit: i64,
+}
+
+/// A page's text. The account is bound and every bound stands bare beside its column: the plan walks an index
+/// `(account_id, id)` backwards and stops at the limit, also when it is planned for unknown values.
+macro_rules! page_text {
+    ($which:literal) => {
+        concat!(
+            "SELECT ",
+            order_columns!(),
+            " FROM orders o WHERE o.account_id = ? AND o.id < ? AND o.parent_id IS NULL ",
+            $which,
+            "AND (?::text IS NULL OR o.symbol = ?) AND (?::text IS NULL OR o.side = ?) \
+             AND (?::text IS NULL OR o.source_kind = ?) \
+             AND (?::timestamptz IS NULL OR o.created_at >= ?) AND (?::timestamptz IS NULL OR o.created_at < ?) \
+             ORDER BY o.account_id DESC, o.id DESC LIMIT ?"
+        )
+    };
 }
 
 #[derive(QueryableByName)]
@@ -159,31 +176,23 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn orders_page(&mut self, user: UserId, page: &OrderPage) -> Result<Vec<Order>, StoreError> {
-        let (open, closed) = match page.filter {
-            OrderFilter::All => (true, true),
-            OrderFilter::Open => (true, false),
-            OrderFilter::Closed => (false, true),
-        };
-        let rows = prepared(concat!(
-            "SELECT ",
-            order_columns!(),
-            " FROM orders o WHERE o.account_id IN (SELECT id FROM accounts WHERE user_id = ?) \
-             AND o.id < coalesce(?, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) AND o.parent_id IS NULL \
-             AND ((? AND o.closed_at IS NULL) OR (? AND o.closed_at IS NOT NULL)) \
-             AND o.symbol = coalesce(?, o.symbol) AND o.side = coalesce(?, o.side) \
-             AND o.source_kind = coalesce(?, o.source_kind) \
-             AND o.created_at >= coalesce(?, '-infinity'::timestamptz) \
-             AND o.created_at < coalesce(?, 'infinity'::timestamptz) \
-             ORDER BY o.id DESC LIMIT ?"
-        ))
-        .bind::<BigInt, _>(user.0)
-        .bind::<Nullable<SqlUuid>, _>(page.before.map(|id| id.0))
-        .bind::<Bool, _>(open)
-        .bind::<Bool, _>(closed)
+        let Some(account) = self.account_of_user(user)? else { return Ok(Vec::new()) };
+        let rows = prepared(match page.filter {
+            OrderFilter::All => page_text!(""),
+            OrderFilter::Open => page_text!("AND o.closed_at IS NULL "),
+            OrderFilter::Closed => page_text!("AND o.closed_at IS NOT NULL "),
+        })
+        .bind::<BigInt, _>(account.id.0)
+        .bind::<SqlUuid, _>(page.before.map_or(Uuid::max(), |id| id.0))
+        .bind::<Nullable<Text>, _>(page.symbol.as_deref())
         .bind::<Nullable<Text>, _>(page.symbol.as_deref())
         .bind::<Nullable<Text>, _>(page.side.as_deref())
+        .bind::<Nullable<Text>, _>(page.side.as_deref())
+        .bind::<Nullable<Text>, _>(page.source.as_deref())
         .bind::<Nullable<Text>, _>(page.source.as_deref())
         .bind::<Nullable<Timestamptz>, _>(page.from)
+        .bind::<Nullable<Timestamptz>, _>(page.from)
+        .bind::<Nullable<Timestamptz>, _>(page.to)
         .bind::<Nullable<Timestamptz>, _>(page.to)
         .bind::<BigInt, _>(page.limit)
         .load::<OrderRow>(self.conn())
