@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,37 +62,23 @@ pub struct ApiSettings {
     pub parallel_hashes: usize,
 }
 
-/// Everything the routes share.
+/// Everything the routes share: the parts that it was made of, and what it keeps itself.
 pub struct AppState {
-    /// The pool of requests.
-    pub db: Db,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Ids and tokens.
-    pub ids: Arc<dyn IdSource>,
-    /// Client order ids.
-    pub client_order_ids: Arc<dyn ClientOrderIds>,
-    /// The brokers.
-    pub gateway: Arc<dyn TradingGateway>,
-    /// Where events are heard.
-    pub hub: Hub,
-    /// Requests that wait for their orders.
-    pub waiters: Waiters,
-    /// Whether requests may come.
-    pub readiness: Readiness,
-    /// The health checks.
-    pub health: Arc<HealthRegistry>,
-    /// Password hashing.
-    pub passwords: Arc<Passwords>,
+    parts: Parts,
     /// Bounds the password hashes computed at once.
     pub hashing: Arc<Semaphore>,
     /// Sessions seen a moment ago.
     pub session_cache: SessionCache,
-    /// Ends a session's sockets: told of each logout.
-    pub on_logout: Arc<dyn Fn(UserId, Uuid) + Send + Sync>,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
     /// The settings.
     pub settings: ApiSettings,
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// The parts of [`AppState`] that differ from server to server.
@@ -129,19 +116,9 @@ impl AppState {
             (rate, RateLimiter::keyed(quota))
         });
         Self {
-            db: parts.db,
-            clock: parts.clock,
-            ids: parts.ids,
-            client_order_ids: parts.client_order_ids,
-            gateway: parts.gateway,
-            hub: parts.hub,
-            waiters: parts.waiters,
-            readiness: parts.readiness,
-            health: parts.health,
-            passwords: parts.passwords,
+            parts,
             hashing: Arc::new(Semaphore::new(settings.parallel_hashes.max(1))),
             session_cache: SessionCache::new(settings.session_cache),
-            on_logout: parts.on_logout,
             order_limiter,
             settings,
         }

@@ -67,8 +67,8 @@ pub(super) async fn apply(db: &Db, clock: &dyn Clock, account: AccountId, report
         let done = db
             .run_retrying(seed, move |tx| {
                 let applied = tx.apply_report(account, &report, now)?;
-                if let Applied::Known { id, unbooked } = &applied
-                    && !unbooked.is_zero()
+                if let Applied::Known { id, unbooked, lacks_legs } = &applied
+                    && (!unbooked.is_zero() || *lacks_legs)
                 {
                     tx.enqueue(&SyncPayload::job(account, *id))?;
                 }

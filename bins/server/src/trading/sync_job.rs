@@ -70,7 +70,8 @@ impl Handler<Db> for SyncOrder {
         let now = self.clock.now();
         context.settle_with(|tx| {
             let mut missing = Decimal::ZERO;
-            for one in seen.legs.iter().chain(std::iter::once(&seen)) {
+            // The entry first: its report makes the legs that are not on record yet.
+            for one in std::iter::once(&seen).chain(&seen.legs) {
                 let mut report = report_of_order(one.clone(), &fills, "sync");
                 if infer && let Some(known) = tx.order_id_at_broker(account, &one.id, &one.client_order_id)? {
                     let booked = tx.fills_of(account, known)?;

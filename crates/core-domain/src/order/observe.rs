@@ -7,9 +7,10 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
-use super::{IllegalMove, Order, OrderStatus, StateChange};
+use super::{IllegalMove, Order, OrderSize, OrderStatus, StateChange};
 use crate::broker::{BrokerOrder, BrokerStatus};
 use crate::fill::{Booking, Execution, FillBook, FillError};
+use crate::money::Quantity;
 
 /// The best report of the broker so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,20 @@ impl Order {
         let view = BrokerView { status, updated_at: seen.updated_at, filled_qty: seen.filled_qty };
         let merged = self.broker.map_or(view, |known| known.merge(view));
         let first = self.broker_order_id.is_none();
+        // The broker resizes a leg with its entry and its sibling; the newest report has the size.
+        let resized = match seen.qty.map(Quantity::new) {
+            Some(Ok(qty)) if self.parent_id.is_some() && self.broker != Some(merged) => {
+                Some(OrderSize::Qty(qty))
+            }
+            _ => None,
+        };
+        let before = self.terms.size;
+        self.terms.size = resized.unwrap_or(before);
         let to = derive(self, merged, self.filled_qty);
-        self.status.check_move(to)?;
+        if let Err(illegal) = self.status.check_move(to) {
+            self.terms.size = before;
+            return Err(illegal.into());
+        }
         let (from, changed) = (self.status, self.broker != Some(merged) || first);
         self.broker = Some(merged);
         self.broker_order_id.get_or_insert_with(|| seen.id.clone());
@@ -135,9 +148,10 @@ impl Order {
 fn derive(order: &Order, view: BrokerView, filled: Decimal) -> OrderStatus {
     use OrderStatus::{Accepted, Filled, Held, New, PartiallyFilled};
     let complete = match order.terms.qty() {
-        Some(qty) => filled >= qty.get(),
-        // An order by amount is complete when the broker says so and every unit it reports is booked.
-        None => view.status == Filled && !filled.is_zero() && filled >= view.filled_qty,
+        Some(qty) if filled >= qty.get() => true,
+        // An order by amount, or one that the broker made smaller, is complete when the broker says so and every unit it
+        // reports is booked.
+        _ => view.status == Filled && !filled.is_zero() && filled >= view.filled_qty,
     };
     match view.status {
         _ if complete => Filled,

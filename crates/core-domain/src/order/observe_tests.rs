@@ -124,6 +124,34 @@ fn a_fill_beyond_the_quantity_is_refused() {
 }
 
 #[test]
+fn a_leg_follows_the_size_that_the_broker_gives_it() {
+    let mut leg = Order { parent_id: Some(OrderId(uuid::Uuid::max())), ..order(10) };
+    let resized = |qty: i64, status, second, filled| BrokerOrder {
+        qty: Some(qty.into()),
+        ..report(status, second, filled)
+    };
+    leg.observe(&resized(6, OrderStatus::New, 2, 0), at(2)).unwrap();
+    assert_eq!(leg.terms.qty(), Some(Quantity::new(6.into()).unwrap()));
+    leg.book(&mut FillBook::default(), &execution(6, 6), at(3)).unwrap();
+    assert_eq!(leg.status, OrderStatus::Filled);
+    let mut entry = order(10);
+    entry.observe(&resized(6, OrderStatus::New, 2, 0), at(2)).unwrap();
+    assert_eq!(
+        entry.terms.qty(),
+        Some(Quantity::new(10.into()).unwrap()),
+        "an order of its own keeps what was asked for"
+    );
+}
+
+#[test]
+fn a_fill_on_its_way_when_the_order_ended_is_taken() {
+    let (mut order, mut book) = (order(10), FillBook::default());
+    order.observe(&report(OrderStatus::Canceled, 5, 0), at(5)).unwrap();
+    order.book(&mut book, &execution(10, 10), at(6)).unwrap();
+    assert_eq!(order.status, OrderStatus::Filled);
+}
+
+#[test]
 fn another_final_state_is_an_illegal_move() {
     let mut order = order(10);
     order.observe(&report(OrderStatus::Canceled, 5, 0), at(5)).unwrap();

@@ -110,3 +110,102 @@ fn profit_is_realised_by_average_cost_and_summed_for_today() {
     assert_eq!((page.len(), rest.len()), (1, 1));
     assert_ne!(page[0].0.id, rest[0].0.id);
 }
+
+fn bracket() -> plimsoll_core_domain::order::NewOrder {
+    use plimsoll_core_domain::order::{OrderClass, OrderRequest, OrderType, TimeInForce};
+    OrderRequest {
+        symbol: "SPY".into(),
+        side: Some(Side::Buy),
+        order_type: Some(OrderType::Market),
+        time_in_force: Some(TimeInForce::Day),
+        qty: Some(10.into()),
+        class: Some(OrderClass::Bracket),
+        take_profit: Some(110.into()),
+        stop_loss: Some((Some(90.into()), None)),
+        ..OrderRequest::default()
+    }
+    .validate()
+    .unwrap()
+}
+
+#[test]
+fn legs_are_asked_for_taken_over_and_their_fills_booked() {
+    use plimsoll_core_domain::broker::BrokerStatus;
+    use plimsoll_core_domain::order::{OrderType, TimeInForce};
+    let world = World::new();
+    let id = world.sent(bracket());
+    let apply = |report: &_, second| {
+        world.db.run_blocking(|tx| tx.apply_report(world.account, report, at(second))).unwrap()
+    };
+    // The answer to the POST was lost: the stream shows the entry without its legs.
+    let entry = seen(&world, id, OrderStatus::Filled, 3, 10);
+    let applied = apply(&report(entry.clone(), vec![execution(10, 10, "100")]), 3);
+    assert!(matches!(applied, Applied::Known { lacks_legs: true, .. }), "{applied:?}");
+    let leg = |name: &str, order_type, qty: i64, second| plimsoll_core_domain::broker::BrokerOrder {
+        id: name.parse().unwrap(),
+        client_order_id: format!("generated-{name}"),
+        side: Some(Side::Sell),
+        order_type: Some(order_type),
+        time_in_force: Some(TimeInForce::Day),
+        qty: Some(qty.into()),
+        limit_price: (order_type == OrderType::Limit).then(|| 110.into()),
+        stop_price: (order_type == OrderType::Stop).then(|| 90.into()),
+        status: BrokerStatus::Known(OrderStatus::New),
+        updated_at: at(second),
+        filled_qty: 0.into(),
+        legs: vec![],
+        ..entry.clone()
+    };
+    let mut nested = entry.clone();
+    nested.legs = vec![leg("take", OrderType::Limit, 10, 4), leg("stop", OrderType::Stop, 10, 4)];
+    for second in 5..7 {
+        let applied = apply(&report(nested.clone(), vec![]), second);
+        assert!(matches!(applied, Applied::Known { lacks_legs: false, .. }), "{applied:?}");
+    }
+    assert_eq!(world.count("orders WHERE parent_id IS NOT NULL"), 2);
+    // The take-profit fills in part, the broker shrinks the stop, and the stop fills.
+    let mut take = leg("take", OrderType::Limit, 10, 8);
+    take.filled_qty = 4.into();
+    apply(&report(take, vec![execution(4, 4, "110")]), 8);
+    let mut stop = leg("stop", OrderType::Stop, 6, 9);
+    stop.filled_qty = 6.into();
+    stop.status = BrokerStatus::Known(OrderStatus::Filled);
+    apply(&report(stop, vec![execution(6, 6, "90")]), 9);
+    let rows = world.test.rows("SELECT status FROM orders WHERE broker_order_id = 'stop' AND qty = 6");
+    assert_eq!(rows[0]["status"], "filled");
+    let holdings = world.db.read_blocking(|tx| tx.holdings(world.user)).unwrap();
+    assert_eq!(holdings[0].position.qty, Decimal::ZERO);
+    assert_eq!(holdings[0].position.realized_pl, Decimal::from(-20));
+}
+
+#[test]
+fn a_replacement_is_for_what_is_left() {
+    use plimsoll_core_domain::broker::ReplaceOrder;
+    use plimsoll_core_domain::order::{NewOrder, Pricing};
+    use plimsoll_storage::platform::orders::{NewReplacement, ReplaceWish};
+    let world = World::new();
+    let limit = |price: &str| Pricing::Limit { limit: price.parse().unwrap() };
+    let id = world.sent(NewOrder { pricing: limit("100"), ..market("SPY", Side::Buy, 10) });
+    world.apply(
+        &report(seen(&world, id, OrderStatus::PartiallyFilled, 3, 4), vec![execution(4, 4, "100")]),
+        3,
+    );
+    let wish = |change: ReplaceOrder, n: u128| {
+        let new = NewReplacement {
+            id: plimsoll_core_domain::OrderId(uuid::Uuid::from_u128(n)),
+            client_order_id: format!("replacement-{n}").parse().unwrap(),
+            deadline: at(100),
+        };
+        world.db.run_blocking(|tx| tx.wish_replace(world.account, id, &change, new, at(4))).unwrap()
+    };
+    let too_small = wish(ReplaceOrder { qty: Some("4".parse().unwrap()), ..ReplaceOrder::default() }, 1);
+    assert!(matches!(too_small, ReplaceWish::Unfit("/qty", ..)), "{too_small:?}");
+    let asked =
+        wish(ReplaceOrder { limit_price: Some("101".parse().unwrap()), ..ReplaceOrder::default() }, 2);
+    let ReplaceWish::Asked(new) = asked else { panic!("{asked:?}") };
+    assert_eq!(new.terms.qty().map(|qty| qty.to_string()), Some("6".into()));
+    let payload = world.test.rows("SELECT payload FROM jobs WHERE kind = 'replace_order'");
+    assert_eq!(payload[0]["payload"]["qty"], "6");
+    let old = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
+    assert_eq!(old.status, OrderStatus::PendingReplace);
+}

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::BrokerOrder;
 use plimsoll_core_domain::fill::{Booking, Execution, Fill, FillBook};
-use plimsoll_core_domain::order::{ObserveError, Order, StateChange};
+use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, StateChange};
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
@@ -39,6 +39,8 @@ pub enum Applied {
         id: OrderId,
         /// Units that the broker reports as filled and whose executions are not known yet.
         unbooked: Decimal,
+        /// It is a group's entry, and its legs are not on record yet: the broker must be asked for them.
+        lacks_legs: bool,
     },
 }
 
@@ -81,8 +83,9 @@ impl Tx<'_> {
         };
         let change = after.observe(&report.seen, now).map_err(contradiction)?;
         keep(&after, change);
-        if let Some(reason) = &report.reason {
-            after.status_reason = Some(reason.chars().take(500).collect());
+        let reason: Option<String> = report.reason.as_deref().map(|text| text.chars().take(500).collect());
+        if reason.is_some() {
+            after.status_reason.clone_from(&reason);
         }
 
         let mut fills: Vec<Fill> = Vec::new();
@@ -118,7 +121,7 @@ impl Tx<'_> {
                 from: Some(change.from),
                 to: change.to,
                 cause: &report.cause,
-                detail: report.reason.as_deref(),
+                detail: reason.as_deref(),
             };
             self.insert_history(&after, &line)?;
         }
@@ -130,7 +133,11 @@ impl Tx<'_> {
         events.extend(order_event(&before, &after, &legs));
         events.extend(holding_events);
         self.append_events(StreamId::User(after.user_id), &events, now)?;
-        Ok(Applied::Known { id: after.id, unbooked: after.unbooked_qty() })
+        let lacks_legs = after.parent_id.is_none()
+            && after.replaces.is_none()
+            && after.terms.class != OrderClass::Simple
+            && legs.is_empty();
+        Ok(Applied::Known { id: after.id, unbooked: after.unbooked_qty(), lacks_legs })
     }
 
     /// Writes the fills' rows and the position that they change.
@@ -170,7 +177,14 @@ impl Tx<'_> {
             if self.order_id_at_broker(parent.account_id, &leg.id, &leg.client_order_id)?.is_some() {
                 continue;
             }
-            let order = leg_order(parent, leg, now)?;
+            // One leg that cannot be read must not keep its entry's own state from being stored.
+            let order = match leg_order(parent, leg, now) {
+                Ok(order) => order,
+                Err(error) => {
+                    tracing::error!(%error, "a leg at the broker cannot be taken over");
+                    continue;
+                }
+            };
             self.insert_order_row(&order, "leg")?;
             events.push(event(EventKind::OrderCreated, json(&OrderView::new(&order, &[]))));
         }

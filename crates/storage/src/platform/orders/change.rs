@@ -5,7 +5,7 @@ use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus, Pricing, SubmitNotes, Trail};
 use plimsoll_core_domain::stream::{EventKind, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
-use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId, StoreError, StoreErrorKind};
+use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId, Quantity, StoreError, StoreErrorKind};
 use plimsoll_reliability::jobs::JobQueue;
 use plimsoll_reliability::submit::{CancelPayload, OrderEvent, ReplacePayload, SubmitStore};
 use rust_decimal::Decimal;
@@ -96,10 +96,20 @@ impl Tx<'_> {
         let Some(target) = old.broker_order_id.clone().filter(|_| replaceable) else {
             return Ok(ReplaceWish::NotOpen(Box::new(old)));
         };
-        let terms = match changed_terms(&old, change) {
+        let mut terms = match changed_terms(&old, change) {
             Ok(terms) => terms,
             Err((pointer, code, why)) => return Ok(ReplaceWish::Unfit(pointer, code, why)),
         };
+        // The broker's new order counts its fills from zero. An absent quantity would carry the original one over and
+        // overfill what is half filled (contract section 7), so what is left is sent. The size of a leg is the broker's.
+        let rest = if old.parent_id.is_some() || (change.qty.is_none() && old.filled_qty.is_zero()) {
+            None
+        } else {
+            terms.qty().and_then(|total| Quantity::new(total.get() - old.filled_qty).ok())
+        };
+        if let Some(rest) = rest {
+            terms.size = OrderSize::Qty(rest);
+        }
         let replacement = Order {
             id: new.id,
             client_order_id: new.client_order_id,
@@ -121,8 +131,7 @@ impl Tx<'_> {
             ..old.clone()
         };
         self.insert_order_row(&replacement, "replacement")?;
-        // An absent quantity would carry the original one over, and overfill what is half filled (contract section 7).
-        let change = ReplaceOrder { qty: replacement.terms.qty(), ..change.clone() };
+        let change = ReplaceOrder { qty: rest, ..change.clone() };
         self.enqueue(&ReplacePayload::new(&replacement, target, &change).job(&replacement))?;
         let mut events = vec![event(EventKind::OrderCreated, json(&OrderView::new(&replacement, &[])))];
         events.extend(self.move_old(&old, OrderStatus::PendingReplace, None, "replace_asked", now)?);
@@ -139,8 +148,13 @@ impl Tx<'_> {
     ) -> Result<Vec<plimsoll_core_domain::stream::NewEvent>, StoreError> {
         let Some(old) = replacement.replaces else { return Ok(Vec::new()) };
         let taken = matches!(change, OrderEvent::Taken(_) | OrderEvent::Found(_));
-        let refused =
-            matches!(change, OrderEvent::Rejected { .. } | OrderEvent::NotSent | OrderEvent::Withdrawn);
+        let refused = matches!(
+            change,
+            OrderEvent::Rejected { .. }
+                | OrderEvent::NotSent
+                | OrderEvent::Withdrawn
+                | OrderEvent::Conflict(_)
+        );
         if !taken && !refused {
             return Ok(Vec::new());
         }
@@ -159,7 +173,12 @@ impl Tx<'_> {
         if old.status != OrderStatus::PendingReplace {
             return Ok(Vec::new());
         }
-        let live = if old.filled_qty.is_zero() { OrderStatus::New } else { OrderStatus::PartiallyFilled };
+        // Back to where the broker last saw it.
+        let live = match old.broker.map(|view| view.status) {
+            Some(OrderStatus::Held) if old.filled_qty.is_zero() => OrderStatus::Held,
+            _ if old.filled_qty.is_zero() => OrderStatus::New,
+            _ => OrderStatus::PartiallyFilled,
+        };
         let reason = replacement.status_reason.as_deref().unwrap_or("the replacement was refused");
         Ok(self.move_old(&old, live, Some(reason), "replace_refused", now)?.into_iter().collect())
     }
@@ -199,6 +218,9 @@ fn changed_terms(old: &Order, change: &ReplaceOrder) -> Result<NewOrder, Unfit> 
     let unfit = |pointer, why: &str| (pointer, "not_allowed", why.to_owned());
     let mut terms = old.terms.clone();
     if let Some(qty) = change.qty {
+        if old.parent_id.is_some() {
+            return Err(unfit("/qty", "the quantity of a leg follows its entry"));
+        }
         match old.terms.size {
             OrderSize::Notional(_) => return Err(unfit("/qty", "an order by amount cannot be replaced")),
             OrderSize::Qty(now) if !now.is_whole() || !qty.is_whole() => {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::RunQueryDsl;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use plimsoll_core_domain::order::{Order, OrderSize, OrderStatus, Trail};
-use plimsoll_core_domain::{Price, StoreError};
+use plimsoll_core_domain::{Price, Quantity, StoreError};
 use rust_decimal::Decimal;
 
 use crate::db::Tx;
@@ -141,12 +141,13 @@ impl Tx<'_> {
     /// Writes what can change of an order that this transaction has locked.
     pub(crate) fn update_order_row(&mut self, order: &Order) -> Result<(), StoreError> {
         let changed = prepared(
-            "UPDATE orders SET broker_order_id = ?, status = ?, status_reason = ?, filled_qty = ?, filled_value = ?, \
+            "UPDATE orders SET broker_order_id = ?, qty = ?, status = ?, status_reason = ?, filled_qty = ?, filled_value = ?, \
              broker_status = ?, broker_updated_at = ?, broker_filled_qty = ?, replaced_by = ?, submit_attempts = ?, \
              submit_deadline = ?, submit_started_at = ?, probe_count = ?, submitted_at = ?, updated_at = ?, \
              closed_at = ?, version = ? WHERE account_id = ? AND id = ?",
         )
         .bind::<Nullable<Text>, _>(order.broker_order_id.as_ref().map(|id| id.as_str()))
+        .bind::<Nullable<Numeric>, _>(order.terms.qty().map(Quantity::get))
         .bind::<Text, _>(order.status.as_str())
         .bind::<Nullable<Text>, _>(order.status_reason.as_deref())
         .bind::<Numeric, _>(order.filled_qty)
