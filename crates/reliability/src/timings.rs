@@ -95,6 +95,8 @@ timings! {
     not_sent_after = MINUTE,
     /// How long a cancel waits for an order whose fate is not known yet before it looks again.
     cancel_wait = SECOND,
+    /// Pause before a cancel is asked for again that the broker did not answer clearly or at all.
+    cancel_retry = 5 * SECOND,
     /// How long a reply stays under the idempotency key of an order.
     idempotency_keep_orders = 7 * DAY,
     /// The same for everything else.

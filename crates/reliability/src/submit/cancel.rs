@@ -1,4 +1,5 @@
-//! The job that asks for a cancel. Asking twice does no harm, so an unclear answer is answered by asking again.
+//! The job that asks for a cancel. Asking twice does no harm, so an unclear answer is answered by asking again, and a
+//! broker that is away is asked until it is back or the order is final: no outage uses up an accepted cancel.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
 use super::protocol::{bump, illegal, lock, observe};
 use super::step::sent_for;
 use crate::jobs::{Handler, Job, JobContext, JobFailure, JobStore, NewJob, Settled, Settlement, TimedOut};
+use crate::retry::ErrorClass;
 
 /// The kind of [`CancelOrder`].
 pub const CANCEL_ORDER: &str = "cancel_order";
+const NO_ANSWER: &str = "no answer from the broker in time";
 
 /// Which order to cancel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,11 +84,11 @@ where
             Ok(Ok(())) => asked(context, order_id),
             // filled, canceled or unknown there: what it is now decides
             Ok(Err(BrokerError::Refused { .. } | BrokerError::NotFound)) => {
-                let seen = see(context, &*broker, &broker_id)?;
+                let seen = see(context, &*broker, order_id, &broker_id)?;
                 refused(context, order_id, &seen)
             }
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(TimedOut) => Err(JobFailure::transient("no answer from the broker in time")),
+            Ok(Err(error)) => Err(failure(context, order_id, &error)),
+            Err(TimedOut) => Err(ask_again(context, order_id, &NO_ANSWER)),
         }
     }
 }
@@ -167,19 +170,38 @@ where
 fn see<S: JobStore>(
     context: &JobContext<'_, S>,
     broker: &dyn Broker,
+    order: OrderId,
     id: &BrokerOrderId,
 ) -> Result<BrokerOrder, JobFailure> {
     match context.wait(context.timings().broker_call, broker.order(id)) {
         Ok(Ok(seen)) => Ok(seen),
         Ok(Err(BrokerError::NotFound)) => Err(JobFailure::permanent("the broker does not know the order")),
-        Ok(Err(error)) => Err(failure(&error)),
-        Err(TimedOut) => Err(JobFailure::transient("no answer from the broker in time")),
+        Ok(Err(error)) => Err(failure(context, order, &error)),
+        Err(TimedOut) => Err(ask_again(context, order, &NO_ANSWER)),
     }
 }
 
-fn failure(error: &BrokerError) -> JobFailure {
+fn failure<S: JobStore>(context: &JobContext<'_, S>, order: OrderId, error: &BrokerError) -> JobFailure {
     match error {
-        BrokerError::Throttled { retry_after } => JobFailure::throttled(*retry_after, error.to_string()),
+        // a broker that says "at once" must not be asked in a tight loop
+        BrokerError::Throttled { retry_after } => {
+            put_off(order, error, (*retry_after).max(context.timings().retry_broker_query_base))
+        }
+        BrokerError::Unreachable(_) | BrokerError::Ambiguous(_) => ask_again(context, order, error),
         _ => JobFailure::transient(error.to_string()),
     }
+}
+
+fn ask_again<S: JobStore>(
+    context: &JobContext<'_, S>,
+    order: OrderId,
+    reason: &dyn fmt::Display,
+) -> JobFailure {
+    put_off(order, reason, context.timings().cancel_retry)
+}
+
+/// The wish stands: no attempt is used up.
+fn put_off(order: OrderId, reason: &dyn fmt::Display, after: Duration) -> JobFailure {
+    tracing::warn!(%order, %reason, ?after, "a cancel did not get through to the broker and will be repeated");
+    JobFailure::Failed { class: ErrorClass::Snooze { after }, message: reason.to_string() }
 }

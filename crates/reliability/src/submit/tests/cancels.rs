@@ -98,6 +98,55 @@ fn unclear_answers_are_answered_by_asking_again() {
 }
 
 #[test]
+fn an_outage_of_the_broker_uses_no_cancel_up() {
+    let (world, order) = live();
+    let began = world.store.now();
+    let away = Answer::Error(BrokerError::Unreachable("connection refused".into()));
+    world.broker.answer_sends(std::iter::repeat_n(away, 200));
+    world.broker.answer_sends(std::iter::repeat_n(Answer::Broken, 200));
+    let throttled = Answer::Error(BrokerError::Throttled { retry_after: secs(7) });
+    world.broker.answer_sends(std::iter::repeat_n(throttled, 100));
+    world.settle_down();
+    assert_eq!(world.broker.count("cancel"), 501);
+    assert_eq!(world.store.now() - began, TimeDelta::seconds(400 * 5 + 100 * 7));
+    assert_eq!(world.store.order(order.id).status, OrderStatus::PendingCancel);
+    assert_eq!((world.job_state(), world.store.jobs()[0].job.attempt), (JobState::Done, 1));
+}
+
+#[test]
+fn a_cancel_that_is_put_off_ends_with_its_order() {
+    let (world, order) = live();
+    world.broker.answer_sends([Answer::Never]);
+    let runner = world.process(1, Faults::default());
+    assert_eq!(runner.run_due(1).unwrap(), 1);
+    let row = &world.store.jobs()[0];
+    assert_eq!((row.state, row.job.attempt), (JobState::Ready, 0), "no attempt is used up");
+    assert_eq!(row.run_at - world.store.now(), TimeDelta::seconds(5));
+    let mut done = world.store.order(order.id);
+    done.status = OrderStatus::Filled;
+    world.store.put_order(done);
+    world.settle_down();
+    assert_eq!(world.broker.count("cancel"), 1);
+    assert_eq!(world.job_state(), JobState::Done);
+}
+
+#[test]
+fn a_look_after_a_refused_cancel_survives_an_outage_too() {
+    let (world, order) = live();
+    let refused = BrokerError::Refused { status: 422, code: None, message: "not now".into() };
+    world.broker.answer_sends(std::iter::repeat_n(Answer::Error(refused), 60));
+    let at_once = Answer::Error(BrokerError::Throttled { retry_after: Duration::ZERO });
+    world.broker.answer_looks(std::iter::repeat_n(Answer::Broken, 30));
+    world.broker.answer_looks(std::iter::repeat_n(at_once, 29));
+    let began = world.store.now();
+    world.settle_down();
+    assert_eq!((world.broker.count("cancel"), world.broker.count("order")), (60, 60));
+    assert_eq!(world.store.now() - began, TimeDelta::milliseconds(30 * 5_000 + 29 * 250));
+    assert_eq!(world.store.order(order.id).status, OrderStatus::New, "refused: it stays live");
+    assert_eq!(world.job_state(), JobState::Done);
+}
+
+#[test]
 fn an_order_that_the_broker_does_not_know_is_for_a_human() {
     let (world, order) = live();
     let mut lost = world.store.order(order.id);
