@@ -103,7 +103,12 @@ where
                     self.not_sent(tx, &locked, "its time ran out while nothing could be sent for the account")
                 }
                 Step::Send | Step::LookUpFirst(_) => {
-                    let after = after.min(until_deadline(&locked));
+                    // one that is being sent or in doubt is not ended by its deadline, which may be long past
+                    let after = if locked.order.status == OrderStatus::PendingSubmit {
+                        after.min(until_deadline(&locked))
+                    } else {
+                        after
+                    };
                     self.context.settle(tx, Settlement::Snooze { after })
                 }
             }

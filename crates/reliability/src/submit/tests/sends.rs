@@ -300,17 +300,15 @@ fn the_account_is_found_by_the_order_when_the_job_does_not_name_it() {
     assert_eq!(world.store.order(order.id).status, OrderStatus::New);
 }
 
-#[test]
-fn an_account_that_cannot_trade_keeps_its_orders_until_their_deadline() {
+/// A process whose account has no broker for the next 25 s.
+fn without_broker(world: &World) -> JobRunner<MemoryStore> {
     struct Nobody;
     impl Brokers for Nobody {
         fn of_account(&self, _: AccountId) -> Result<Arc<dyn Broker>, Duration> {
             Err(secs(25))
         }
     }
-    let world = World::new();
-    let order = world.accept(OrderType::Market);
-    let runner = JobRunner::new(
+    JobRunner::new(
         world.store.clone(),
         crate::submit::BROKER_QUEUE,
         Uuid::from_u128(1),
@@ -318,7 +316,14 @@ fn an_account_that_cannot_trade_keeps_its_orders_until_their_deadline() {
         timings(),
         Arc::new(Jitter::MIN),
     )
-    .handle(SUBMIT_ORDER, timings().broker_query(), SubmitOrderJob::new(Arc::new(Nobody)));
+    .handle(SUBMIT_ORDER, timings().broker_query(), SubmitOrderJob::new(Arc::new(Nobody)))
+}
+
+#[test]
+fn an_account_that_cannot_trade_keeps_its_orders_until_their_deadline() {
+    let world = World::new();
+    let order = world.accept(OrderType::Market);
+    let runner = without_broker(&world);
     for pause in [25, 25, 10] {
         assert_eq!(runner.run_due(1).unwrap(), 1);
         let row = &world.store.jobs()[0];
@@ -329,4 +334,25 @@ fn an_account_that_cannot_trade_keeps_its_orders_until_their_deadline() {
     runner.run_due(1).unwrap();
     assert_eq!(world.store.order(order.id).status, OrderStatus::NotSent);
     assert_eq!(world.store.order(order.id).submit.attempts, 0);
+}
+
+#[test]
+fn an_order_in_doubt_waits_for_its_broker_also_after_its_deadline() {
+    for status in [OrderStatus::Submitting, OrderStatus::Unknown] {
+        let world = World::new();
+        let order = world.accept(OrderType::Market);
+        let mut sent = order.clone();
+        (sent.status, sent.submit.attempts) = (status, 1);
+        sent.submit.started_at = Some(world.store.now());
+        world.store.put_order(sent);
+        world.store.advance(secs(50));
+        let runner = without_broker(&world);
+        for _ in 0..3 {
+            assert_eq!(runner.run_due(10).unwrap(), 1, "{status}");
+            assert_eq!(world.store.jobs()[0].run_at - world.store.now(), TimeDelta::seconds(25), "{status}");
+            assert_eq!(runner.run_due(10).unwrap(), 0, "{status}: no hot loop");
+            world.store.advance(secs(25));
+        }
+        assert_eq!(world.store.order(order.id).status, status);
+    }
 }
