@@ -21,7 +21,7 @@ use crate::timings::Timings;
 /// Expired leases taken back at once.
 const REAP_BATCH: usize = 500;
 /// Finished jobs deleted at once.
-const PRUNE_BATCH: usize = 1_000;
+pub(super) const PRUNE_BATCH: usize = 1_000;
 
 /// How attempts ended since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

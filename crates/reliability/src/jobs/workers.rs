@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::queue::JobStore;
-use super::runner::{JobRunner, JobStats};
+use super::runner::{JobRunner, JobStats, PRUNE_BATCH};
 use super::types::{Job, JobId, job_topic};
 use super::wake::{Listening, Wake};
 
@@ -253,8 +253,9 @@ fn keep<S: JobStore>(runner: &JobRunner<S>, shared: &Shared, _threads: usize) {
             reap = now + timings.job_reap;
         }
         if now >= prune {
-            guarded("clearing finished jobs away", || runner.prune());
-            prune = now + timings.job_prune;
+            let cleared = guarded("clearing finished jobs away", || runner.prune());
+            // a full batch: there is more. The next turn goes on with it, after the renewals that are due
+            prune = if cleared >= Some(PRUNE_BATCH) { now } else { now + timings.job_prune };
         }
     }
 }

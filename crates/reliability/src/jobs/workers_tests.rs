@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use plimsoll_core_domain::SystemClock;
+use plimsoll_core_domain::{StoreError, SystemClock};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 use super::*;
-use crate::jobs::{JobContext, JobFailure, JobQueue, JobState, NewJob, Settled, Settlement};
+use crate::jobs::{Claim, JobContext, JobFailure, JobQueue, JobState, NewJob, Settled, Settlement};
 use crate::retry::{Policy, SeededJitter};
 use crate::testing::MemoryStore;
 use crate::timings::Timings;
@@ -142,6 +142,34 @@ fn leases_of_long_jobs_are_renewed_and_those_of_the_vanished_taken_back() {
     bench.until("both done", |bench| bench.count(JobState::Done) == 2);
     assert_eq!(bench.store.job(vanished).job.crash_count, 1);
     assert_eq!(bench.store.job(long).job.crash_count, 0);
+    workers.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn a_heap_of_finished_jobs_is_cleared_away_without_waiting_between_batches() {
+    let bench = Bench::new();
+    let (kinds, count) = (["k".to_owned()], 4 * PRUNE_BATCH + 1);
+    let claim =
+        Claim { queue: "q", kinds: &kinds, limit: count, owner: Uuid::nil(), lease: Duration::from_secs(30) };
+    bench
+        .store
+        .transaction(|tx| {
+            for _ in 0..count {
+                tx.enqueue(&job())?;
+            }
+            for job in tx.claim(&claim)? {
+                assert!(tx.settle(job.lease, &Settlement::Done)?);
+            }
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    let (job_prune, job_keep_done) = (Duration::from_millis(1_500), Duration::from_millis(1));
+    let timings = Timings { job_prune, job_keep_done, ..slow_poll() };
+    let began = Instant::now();
+    let workers = bench.runner(timings).start(1, bench.store.wake()).unwrap();
+    bench.until("all cleared away", |bench| bench.store.jobs().is_empty());
+    assert!(began.elapsed() >= job_prune, "the first time at its time");
+    assert!(began.elapsed() < job_prune * 4, "a batch each time would take five times as long");
     workers.stop(Duration::from_secs(5));
 }
 
