@@ -208,6 +208,33 @@ fn a_job_that_ends_its_process_again_and_again_is_dead() {
 }
 
 #[test]
+fn crashes_with_an_orderly_end_between_them_are_no_crash_loop() {
+    for settlement in [
+        Settlement::Snooze { after: Duration::from_secs(1) },
+        Settlement::Retry { after: Duration::from_secs(1), error: "x".into() },
+    ] {
+        let store = MemoryStore::stopped();
+        let id = enqueue(&store, &job("k")).unwrap();
+        for crash in 1..=2 * MAX_CRASHES as u128 {
+            let end = settlement.clone();
+            let runner =
+                runner(&store, crash).handle("k", Policy::INTERNAL, move |context: &Context<'_>, _: &Job| {
+                    context.finish(&end)
+                });
+            assert_eq!(runner.claim(1).unwrap().len(), 1, "crash {crash}");
+            store.advance(Duration::from_secs(31));
+            assert_eq!(runner.reap().unwrap(), Reaped { ready: 1, dead: 0 });
+            assert_eq!(store.job(id).job.crash_count, 1);
+            store.advance(Duration::from_secs(60));
+            runner.run_due(1).unwrap();
+            assert_eq!(store.job(id).job.crash_count, 0);
+            store.advance(Duration::from_secs(1));
+        }
+        assert_eq!(store.job(id).state, JobState::Ready);
+    }
+}
+
+#[test]
 fn a_failure_that_cannot_be_written_down_is_left_to_the_reaper() {
     let (store, faults) = (MemoryStore::stopped(), Faults::default());
     let id = enqueue(&store, &job("k")).unwrap();

@@ -160,7 +160,7 @@ pub struct Job {
     pub attempt: u32,
     /// The last one that will be made.
     pub max_attempts: u32,
-    /// How often a worker vanished with it.
+    /// How often in a row a worker vanished with it: an attempt that was put off or failed in order begins anew.
     pub crash_count: u32,
     /// Its key.
     pub dedup_key: Option<String>,

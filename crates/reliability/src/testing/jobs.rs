@@ -108,11 +108,13 @@ impl JobQueue for MemoryTx<'_> {
                 row.state = JobState::Ready;
                 row.run_at = now + *after;
                 row.last_error = Some(error.clone());
+                row.job.crash_count = 0;
             }
             Settlement::Snooze { after } => {
                 row.state = JobState::Ready;
                 row.run_at = now + *after;
                 row.job.attempt -= 1;
+                row.job.crash_count = 0;
             }
         }
         Ok(true)

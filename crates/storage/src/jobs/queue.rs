@@ -150,13 +150,13 @@ impl JobQueue for Tx<'_> {
                  WHERE id = ? AND state = 'leased' AND lease_token = ?",
             ),
             Settlement::Snooze { after } => prepared(
-                "UPDATE jobs SET state = 'ready', attempt = greatest(attempt - 1, 0), \
+                "UPDATE jobs SET state = 'ready', attempt = greatest(attempt - 1, 0), crash_count = 0, \
                  run_at = now() + ? * interval '1 microsecond', lease_owner = NULL, lease_until = NULL \
                  WHERE id = ? AND state = 'leased' AND lease_token = ?",
             )
             .bind::<BigInt, _>(micros(*after)),
             Settlement::Retry { after, error } => prepared(
-                "UPDATE jobs SET state = 'ready', run_at = now() + ? * interval '1 microsecond', \
+                "UPDATE jobs SET state = 'ready', crash_count = 0, run_at = now() + ? * interval '1 microsecond', \
                  last_error = ?, errors = CASE WHEN jsonb_array_length(errors) >= 10 THEN errors - 0 ELSE errors END \
                    || jsonb_build_object('at', now(), 'attempt', attempt, 'error', ?), \
                  lease_owner = NULL, lease_until = NULL \
