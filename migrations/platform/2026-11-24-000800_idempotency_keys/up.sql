@@ -6,7 +6,7 @@ CREATE TABLE idempotency_keys (
     order_id uuid,
     -- The reply, byte for byte; while provisional, what a retry gets once in_flight_until has passed.
     status smallint,
-    body bytea CHECK (octet_length(body) <= 65536),
+    body bytea CHECK (octet_length(body) <= 4194304),
     provisional boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT now(),
     in_flight_until timestamptz NOT NULL,
