@@ -216,6 +216,23 @@ impl Tx<'_> {
         orders(rows)
     }
 
+    /// As [`open_orders`](Self::open_orders), each locked until the transaction ends; in the order of their ids, so that
+    /// two who lock many never wait for each other.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn lock_open_orders(&mut self, account: AccountId) -> Result<Vec<Order>, StoreError> {
+        let rows = prepared(concat!(
+            "SELECT ",
+            order_columns!(),
+            " FROM orders o WHERE o.account_id = ? AND o.closed_at IS NULL ORDER BY o.id FOR NO KEY UPDATE"
+        ))
+        .bind::<BigInt, _>(account.0)
+        .load::<OrderRow>(self.conn())
+        .store()?;
+        orders(rows)
+    }
+
     /// An order's history, oldest first.
     ///
     /// # Errors
