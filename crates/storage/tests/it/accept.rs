@@ -107,9 +107,77 @@ fn an_expired_key_that_meets_its_order_is_a_duplicate() {
     let world = World::new();
     assert!(is_new(&world.accept(&accept(world.user, "k", market("SPY", Side::Buy, 1))).unwrap()));
     world.test.execute("DELETE FROM idempotency_keys");
-    let error = world.accept(&accept(world.user, "k", market("SPY", Side::Buy, 1))).unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Duplicate, "{error}");
+    let again = || world.accept(&accept(world.user, "k", market("SPY", Side::Buy, 1))).unwrap_err();
+    let error = again();
+    assert_eq!(error.kind(), StoreErrorKind::Duplicate, "while it waits to be sent: {error}");
+    world.test.execute("DELETE FROM jobs");
+    let error = again();
+    assert_eq!(error.kind(), StoreErrorKind::Duplicate, "long after it was sent: {error}");
     assert_eq!(world.count("orders"), 1);
+}
+
+#[test]
+fn any_other_row_that_is_there_already_is_no_duplicate_of_the_callers() {
+    let world = World::new();
+    world.test.execute(&format!(
+        "INSERT INTO stream_event (stream_id, off, epoch, kind, payload, at) \
+         SELECT stream_id, head + 1, epoch, 'order.created', '{{}}', now() FROM stream_head WHERE stream_id = {}",
+        world.user
+    ));
+    let error = world.accept(&accept(world.user, "k", market("SPY", Side::Buy, 1))).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Other, "{error}");
+    assert_eq!(world.count("orders"), 0);
+}
+
+#[test]
+fn a_key_is_looked_up_without_claiming_it() {
+    let world = World::new();
+    let first = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    let look = |print: &Fingerprint| {
+        world.db.read_blocking(|tx| tx.key_state(world.user, &first.key, print)).unwrap()
+    };
+    assert_eq!(look(&first.fingerprint), None);
+    assert_eq!(world.count("idempotency_keys"), 0);
+    assert!(is_new(&world.accept(&first).unwrap()));
+    assert_eq!(look(&first.fingerprint), Some(KeyState::InFlight));
+    assert_eq!(look(&Fingerprint::of("POST", "/orders", b"1").unwrap()), Some(KeyState::Reused));
+}
+
+#[test]
+fn a_reply_of_a_thousand_rows_and_more_is_kept() {
+    let world = World::new();
+    let first = accept(world.user, "k", market("SPY", Side::Buy, 1));
+    assert!(is_new(&world.accept(&first).unwrap()));
+    let reply = StoredReply { status: 207, body: vec![b' '; 1 << 20] };
+    assert!(world.db.read_blocking(|tx| tx.finish_key(world.user, &first.key, &reply)).unwrap());
+    assert_eq!(
+        world.db.read_blocking(|tx| tx.key_state(world.user, &first.key, &first.fingerprint)).unwrap(),
+        Some(KeyState::Replay(reply))
+    );
+}
+
+#[test]
+fn open_orders_are_locked_oldest_first() {
+    let world = World::new();
+    let ids = ["a", "b", "c"].map(|key| {
+        let order = accept(world.user, key, market("SPY", Side::Buy, 1));
+        assert!(is_new(&world.accept(&order).unwrap()));
+        order.id
+    });
+    world.test.execute(&format!(
+        "UPDATE orders SET status = 'canceled', closed_at = now() WHERE id = '{}'",
+        ids[1]
+    ));
+    world
+        .db
+        .run_blocking(|tx| {
+            let open: Vec<_> = tx.lock_open_orders(world.account)?.iter().map(|order| order.id).collect();
+            assert_eq!(open, [ids[0], ids[2]]);
+            let waits = world.db.run_blocking(|tx| tx.lock_order(world.account, ids[2])).unwrap_err();
+            assert_eq!(waits.kind(), StoreErrorKind::Contention, "{waits}");
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
 }
 
 #[test]

@@ -8,8 +8,9 @@ use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderSource, OrderStatus, SourceKind};
 use plimsoll_core_domain::stream::StreamId;
 use plimsoll_core_domain::views::{OrderView, json};
-use plimsoll_core_domain::{OrderId, StoreErrorKind, UserId};
+use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
+use plimsoll_storage::Tx;
 use plimsoll_storage::platform::orders::{AcceptOrder, Accepted, KeyState};
 
 use super::load;
@@ -30,10 +31,9 @@ pub(crate) async fn accept(
     terms: NewOrder,
     wait: Duration,
 ) -> Result<HttpResponse, Problem> {
-    check_instrument(state, caller.user, &terms).await?;
-    if !state.gateway.may_trade(caller.user) {
-        let detail = "the account is being compared with the broker; it takes orders when that is done";
-        return Err(Problem::new("reconciling", detail).retry_after(2));
+    if let Err(refusal) = may_take(state, caller.user, &terms).await {
+        // A retry of an order that was taken is answered from its key, whatever would be refused by now.
+        return replay(state, caller.user, &key, fingerprint).await?.ok_or(refusal);
     }
     let now = state.clock.now();
     let id = state.ids.order_id();
@@ -63,19 +63,17 @@ pub(crate) async fn accept(
         now,
     };
     let ids = state.client_order_ids.clone();
-    let accepted = state.db.run(move |tx| tx.accept_order(&accept, &*ids)).await;
+    let seed = id.0.as_u64_pair().1;
+    let accepted = state.db.run_retrying(seed, move |tx| tx.accept_order(&accept, &*ids)).await;
     match accepted {
         Ok(Accepted::New { reply, .. }) => {
             // Without a wait the 202 was stored as the final reply with the order.
             let Some((waiter, _watch)) = waiter else { return Ok(send(reply, false)) };
             let reply = verdict(state, caller.user, id, &waiter, wait).await?.unwrap_or(reply);
             drop(waiter);
-            finish(state, caller.user, key, reply).await
+            Ok(finish(state, caller.user, &key, fingerprint, reply).await)
         }
-        Ok(Accepted::Key(KeyState::Replay(reply))) => Ok(send(reply, true)),
-        Ok(Accepted::Key(KeyState::InFlight)) => Err(in_flight()),
-        Ok(Accepted::Key(KeyState::Reused)) => Err(reused()),
-        Ok(Accepted::Key(KeyState::Unanswered(order))) => late(state, caller.user, key, order).await,
+        Ok(Accepted::Key(known)) => answer(state, caller.user, &key, fingerprint, known).await,
         Ok(Accepted::NoAccount) => Err(Problem::new("not_found", "no broker account is connected")),
         Ok(Accepted::AccountDisabled) => Err(Problem::new("business_rule", "the broker account is disabled")),
         Err(error) => Err(match error.kind() {
@@ -87,11 +85,55 @@ pub(crate) async fn accept(
     }
 }
 
+/// Answers a retry from what is on record under its key; `None` when no request has claimed it.
+pub(crate) async fn replay(
+    state: &AppState,
+    user: UserId,
+    key: &IdempotencyKey,
+    fingerprint: Fingerprint,
+) -> Result<Option<HttpResponse>, Problem> {
+    let lookup = key.clone();
+    match state.db.read(move |tx| tx.key_state(user, &lookup, &fingerprint)).await? {
+        Some(known) => answer(state, user, key, fingerprint, known).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn answer(
+    state: &AppState,
+    user: UserId,
+    key: &IdempotencyKey,
+    fingerprint: Fingerprint,
+    known: KeyState,
+) -> Result<HttpResponse, Problem> {
+    match known {
+        KeyState::Replay(reply) => Ok(send(reply, true)),
+        KeyState::InFlight => Err(in_flight()),
+        KeyState::Reused => Err(reused()),
+        KeyState::Unanswered(order) => late(state, user, key, fingerprint, order).await,
+    }
+}
+
+/// Whether a new order may be taken: its instrument, and the state of the account.
+async fn may_take(state: &AppState, user: UserId, terms: &NewOrder) -> Result<(), Problem> {
+    check_instrument(state, user, terms).await?;
+    if state.gateway.may_trade(user) {
+        return Ok(());
+    }
+    let detail = "the account is being compared with the broker; it takes orders when that is done";
+    Err(Problem::new("reconciling", detail).retry_after(2))
+}
+
+/// How long the broker is asked for an instrument.
+const INSTRUMENT_WITHIN: Duration = Duration::from_millis(500);
+
 /// The broker must trade the instrument; while it cannot be asked, it will say so itself.
 async fn check_instrument(state: &AppState, user: UserId, terms: &NewOrder) -> Result<(), Problem> {
     let refuse =
         |code: &str, detail: &str| Err(Problem::field("/symbol", code, format!("{} {detail}", terms.symbol)));
-    match state.gateway.asset(user, &terms.symbol).await {
+    let asked = state.gateway.asset(user, &terms.symbol);
+    let Ok(asset) = tokio::time::timeout(INSTRUMENT_WITHIN, asked).await else { return Ok(()) };
+    match asset {
         Ok(asset) if !asset.tradable => refuse("not_tradable", "is not traded at the moment"),
         Ok(asset) => {
             let by_part = match terms.size {
@@ -177,23 +219,48 @@ fn broker_words(reason: &str) -> (Option<i64>, &str) {
 async fn finish(
     state: &AppState,
     user: UserId,
-    key: IdempotencyKey,
+    key: &IdempotencyKey,
+    fingerprint: Fingerprint,
     reply: StoredReply,
-) -> Result<HttpResponse, Problem> {
-    let kept = reply.clone();
-    let stored = state.db.read(move |tx| tx.finish_key(user, &key, &kept)).await;
-    if let Err(error) = stored {
-        // Not stored, so a retry gets the order's outcome by then. What is answered now is true all the same.
-        tracing::warn!(%error, "a final reply could not be stored");
+) -> HttpResponse {
+    match store(state, user, key, fingerprint, &reply).await {
+        Ok(None) => send(reply, false),
+        Ok(Some(stored)) => send(stored, true),
+        Err(error) => {
+            // Not stored, so a retry gets the order's outcome by then. What is answered now is true all the same.
+            tracing::warn!(%error, "a final reply could not be stored");
+            send(reply, false)
+        }
     }
-    Ok(send(reply, false))
+}
+
+/// Stores a final reply; the one that is stored already, if there is one.
+async fn store(
+    state: &AppState,
+    user: UserId,
+    key: &IdempotencyKey,
+    fingerprint: Fingerprint,
+    reply: &StoredReply,
+) -> Result<Option<StoredReply>, StoreError> {
+    let (key, reply) = (key.clone(), reply.clone());
+    let work = move |tx: &mut Tx<'_>| {
+        if tx.finish_key(user, &key, &reply)? {
+            return Ok(None);
+        }
+        Ok(match tx.key_state(user, &key, &fingerprint)? {
+            Some(KeyState::Replay(stored)) => Some(stored),
+            _ => None,
+        })
+    };
+    state.db.read(work).await
 }
 
 /// Answers a retry whose first request ended between its commit and its reply.
 async fn late(
     state: &AppState,
     user: UserId,
-    key: IdempotencyKey,
+    key: &IdempotencyKey,
+    fingerprint: Fingerprint,
     order: Option<OrderId>,
 ) -> Result<HttpResponse, Problem> {
     let missing = || Problem::internal("a key without reply names no order");
@@ -202,9 +269,8 @@ async fn late(
         status: 202,
         body: json(&OrderView::new(&order, &legs)).into_bytes(),
     });
-    let kept = reply.clone();
-    state.db.read(move |tx| tx.finish_key(user, &key, &kept)).await?;
-    Ok(send(reply, true))
+    let stored = store(state, user, key, fingerprint, &reply).await?;
+    Ok(send(stored.unwrap_or(reply), true))
 }
 
 #[cfg(test)]

@@ -47,31 +47,41 @@ pub async fn cancel(
     let (user, now) = (caller.user, state.clock.now());
     run_once(&state, user, key.0, "DELETE /orders/{id}", fingerprint, move |tx| {
         let account = account_of(tx, user)?;
-        let (status, order) = ask(tx, &caller, account, id, now)?;
+        let (status, order) = wish(tx, account, id, now)?;
+        audit(tx, &caller, &order, now)?;
         Ok(StoredReply { status, body: json(&OrderView::new(&order, &[])).into_bytes() })
     })
     .await
 }
 
-/// Takes the wish and writes its audit entry: 202 asked, 200 canceled already.
-pub(crate) fn ask(
+/// Takes the wish: 202 asked, 200 canceled already. Its audit entry is written by [`audit`], after the wishes for all
+/// orders of the transaction: the audit chain is locked last.
+pub(crate) fn wish(
     tx: &mut Tx<'_>,
-    caller: &Caller,
     account: AccountId,
     id: OrderId,
     now: DateTime<Utc>,
 ) -> Result<(u16, Box<Order>), Problem> {
-    let (status, order) = match tx.wish_cancel(account, id, now)? {
-        CancelWish::NoOrder => return Err(no_order()),
+    match tx.wish_cancel(account, id, now)? {
+        CancelWish::NoOrder => Err(no_order()),
         CancelWish::NotOpen(order) => {
-            return Err(Problem::new("order_not_open", format!("the order is {} already", order.status))
-                .with("order_status", order.status.as_str()));
+            Err(Problem::new("order_not_open", format!("the order is {} already", order.status))
+                .with("order_status", order.status.as_str()))
         }
-        CancelWish::Withdrawn(order) => (200, order),
-        CancelWish::Asked(order) => (202, order),
-    };
-    let detail = serde_json::json!({ "order_id": id, "symbol": order.terms.symbol });
+        CancelWish::Withdrawn(order) => Ok((200, order)),
+        CancelWish::Asked(order) => Ok((202, order)),
+    }
+}
+
+/// Writes the audit entry of a wish that was taken.
+pub(crate) fn audit(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    order: &Order,
+    now: DateTime<Utc>,
+) -> Result<(), Problem> {
+    let detail = serde_json::json!({ "order_id": order.id, "symbol": order.terms.symbol });
     let entry = caller.origin.audit("order.cancel", AuditOutcome::Success, Some(caller.user), now, detail);
     tx.append_audit(Some(caller.user), &entry)?;
-    Ok((status, order))
+    Ok(())
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::account_of;
-use super::cancel::ask;
+use super::cancel::{audit, wish};
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint, run_once};
 use crate::problem::Problem;
@@ -51,12 +51,17 @@ pub async fn cancel_all(
     let (user, now) = (caller.user, state.clock.now());
     run_once(&state, user, key.0, "DELETE /orders", fingerprint, move |tx| {
         let account = account_of(tx, user)?;
-        // Oldest first, as everywhere that several orders are locked.
-        let open = tx.open_orders(account)?;
+        // Locks are taken as everywhere: all orders by their ids, what the wishes touch, the audit chain.
+        let open = tx.lock_open_orders(account)?;
         let mut items = Vec::with_capacity(open.len());
+        let mut taken = Vec::with_capacity(open.len());
         for order in open {
-            items.push(match ask(tx, &caller, account, order.id, now) {
-                Ok((status, order)) => Row { id: order.id.to_string(), status, problem: None },
+            items.push(match wish(tx, account, order.id, now) {
+                Ok((status, order)) => {
+                    let row = Row { id: order.id.to_string(), status, problem: None };
+                    taken.push(order);
+                    row
+                }
                 Err(problem) if problem.status().is_client_error() => Row {
                     id: order.id.to_string(),
                     status: problem.status().as_u16(),
@@ -64,6 +69,9 @@ pub async fn cancel_all(
                 },
                 Err(problem) => return Err(problem),
             });
+        }
+        for order in &taken {
+            audit(tx, &caller, order, now)?;
         }
         let body =
             serde_json::to_vec(&Rows { items }).map_err(|error| Problem::internal(error.to_string()))?;

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, web};
 use plimsoll_core_domain::money::parse_decimal;
 use plimsoll_core_domain::order::{NewOrder, OrderClass, OrderSize, Pricing, Side, TimeInForce};
 use plimsoll_core_domain::views::Holding;
-use plimsoll_core_domain::{Quantity, Symbol};
+use plimsoll_core_domain::{Quantity, Symbol, UserId};
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -15,9 +15,9 @@ use super::holdings;
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint};
 use crate::problem::Problem;
-use crate::routes::orders::accept::accept;
+use crate::routes::orders::accept::{accept, replay};
 use crate::routes::orders::account_of;
-use crate::routes::orders::cancel::ask;
+use crate::routes::orders::cancel::{audit, wish};
 use crate::routes::orders::place::wait;
 use crate::schema;
 use crate::state::AppState;
@@ -107,29 +107,18 @@ pub async fn close(
 ) -> Result<HttpResponse, Problem> {
     state.count_order(caller.user)?;
     let wait = wait(&state, query.wait_ms)?;
-    let no_position = || Problem::new("not_found", "position not found");
     let symbol = Symbol::new(path.into_inner()).map_err(|_| no_position())?;
     let target = format!("/positions/{symbol}?{}", request.query_string());
     let fingerprint = fingerprint("DELETE", &target, b"")?;
-    // A retry of a close that happened is answered from its key, though the position is flat by now.
-    let (user, lookup, print) = (caller.user, key.0.clone(), fingerprint);
-    let known = state.db.read(move |tx| tx.known_key(user, &lookup, &print)).await?;
-    let held: Holding = holdings(&state, user)
-        .await?
-        .into_iter()
-        .find(|holding| holding.symbol == symbol)
-        .ok_or_else(no_position)?;
-    let (side, qty) = match (held.position.qty, known) {
-        (held, _) if !held.is_zero() => {
-            (if held.is_sign_negative() { Side::Buy } else { Side::Sell }, closing_qty(held, &query)?)
-        }
-        (_, true) => {
-            (Side::Sell, Quantity::new(Decimal::ONE).map_err(|error| Problem::internal(error.to_string()))?)
-        }
-        (_, false) => return Err(no_position()),
-    };
-    if query.cancel_orders && !known {
+    // A retry of a close that happened is answered from its key: the position is smaller or flat by now.
+    if let Some(reply) = replay(&state, caller.user, &key.0, fingerprint).await? {
+        return Ok(reply);
+    }
+    let (mut side, mut qty) = closing(&state, caller.user, &symbol, &query).await?;
+    if query.cancel_orders {
         cancel_open(&state, &caller, &symbol).await?;
+        // What was open may have filled before its cancel: only what is held now is closed.
+        (side, qty) = closing(&state, caller.user, &symbol, &query).await?;
     }
     let terms = NewOrder {
         time_in_force: if symbol.as_str().contains('/') { TimeInForce::Gtc } else { TimeInForce::Day },
@@ -145,32 +134,54 @@ pub async fn close(
     accept(&state, &caller, key.0, "DELETE /positions/{symbol}", fingerprint, terms, wait).await
 }
 
+/// The side and the quantity that close what is held now.
+async fn closing(
+    state: &AppState,
+    user: UserId,
+    symbol: &Symbol,
+    query: &CloseQuery,
+) -> Result<(Side, Quantity), Problem> {
+    let of_symbol = |holding: &Holding| holding.symbol == *symbol && !holding.position.qty.is_zero();
+    let held = holdings(state, user).await?.into_iter().find(of_symbol).ok_or_else(no_position)?.position.qty;
+    let side = if held.is_sign_negative() { Side::Buy } else { Side::Sell };
+    Ok((side, closing_qty(held, query)?))
+}
+
+fn no_position() -> Problem {
+    Problem::new("not_found", "position not found")
+}
+
 /// Asks for the cancel of every open order in the symbol, and waits until they are final: the broker holds the shares of
 /// open orders (Alpaca's contract section 5, Close).
 async fn cancel_open(state: &AppState, caller: &Caller, symbol: &Symbol) -> Result<(), Problem> {
     let deadline = Instant::now() + CANCELS_WITHIN;
-    let mut asked = false;
+    let (asking, of, now) = (caller.clone(), symbol.clone(), state.clock.now());
+    state
+        .db
+        .run(move |tx| {
+            let account = account_of(tx, asking.user)?;
+            let mut taken = Vec::new();
+            for order in tx.lock_open_orders(account)?.iter().filter(|order| order.terms.symbol == of) {
+                match wish(tx, account, order.id, now) {
+                    Ok((_, order)) => taken.push(order),
+                    Err(problem) if problem.status().is_client_error() => {}
+                    Err(problem) => return Err(problem),
+                }
+            }
+            // The audit chain is locked last.
+            taken.iter().try_for_each(|order| audit(tx, &asking, order, now))
+        })
+        .await?;
     loop {
-        let (caller, symbol, now, first) = (caller.clone(), symbol.clone(), state.clock.now(), !asked);
+        let (user, of) = (caller.user, symbol.clone());
         let left = state
             .db
-            .run(move |tx| {
-                let account = account_of(tx, caller.user)?;
+            .read(move |tx| {
+                let account = account_of(tx, user)?;
                 let open = tx.open_orders(account)?;
-                let of_symbol: Vec<_> = open.iter().filter(|order| order.terms.symbol == symbol).collect();
-                if first {
-                    for order in &of_symbol {
-                        match ask(tx, &caller, account, order.id, now) {
-                            Ok(_) => {}
-                            Err(problem) if problem.status().is_client_error() => {}
-                            Err(problem) => return Err(problem),
-                        }
-                    }
-                }
-                Ok(of_symbol.len())
+                Ok::<_, Problem>(open.iter().filter(|order| order.terms.symbol == of).count())
             })
             .await?;
-        asked = true;
         if left == 0 {
             return Ok(());
         }
@@ -179,5 +190,29 @@ async fn cancel_open(state: &AppState, caller: &Caller, symbol: &Symbol) -> Resu
             return Err(Problem::new("unavailable", detail).retry_after(2));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(qty: Option<&str>, percentage: Option<&str>) -> CloseQuery {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        CloseQuery { qty: text(qty), percentage: text(percentage), cancel_orders: false, wait_ms: None }
+    }
+
+    #[test]
+    fn never_more_is_closed_than_is_held_long_or_short() {
+        let part = |held: i64, query: &CloseQuery| closing_qty(held.into(), query).map(Quantity::get).ok();
+        for held in [10, -10] {
+            assert_eq!(part(held, &query(None, None)), Some(10.into()));
+            assert_eq!(part(held, &query(Some("10"), None)), Some(10.into()));
+            assert_eq!(part(held, &query(Some("10.000000001"), None)), None);
+            assert_eq!(part(held, &query(None, Some("25"))), Some(Decimal::new(25, 1)));
+            assert_eq!(part(held, &query(None, Some("100.1"))), None);
+            assert_eq!(part(held, &query(None, Some("0"))), None);
+            assert_eq!(part(held, &query(Some("1"), Some("10"))), None, "either, not both");
+        }
     }
 }

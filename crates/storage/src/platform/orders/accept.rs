@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{
     BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
-use diesel::{QueryableByName, RunQueryDsl};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::audit::AuditEntry;
 use plimsoll_core_domain::order::{
     Environment, LegRole, NewOrder, Order, OrderSource, OrderStatus, OrderType, SubmitNotes,
@@ -25,7 +26,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::write::{bind_order, insert_columns, insert_places};
-use crate::db::errors::StoreResult;
+use crate::db::errors::{StoreResult, store_error};
 use crate::db::prepared::prepared;
 use crate::db::{CommitNote, Tx};
 use crate::platform::audit::{audit_row_bytes, next_mac};
@@ -176,7 +177,9 @@ impl Tx<'_> {
             .get_result::<Read>(self.conn())
             .store()?;
         if read.fresh == 0 {
-            return self.key_state(accept.user, &accept.key, &accept.fingerprint).map(Accepted::Key);
+            let state = self.key_state(accept.user, &accept.key, &accept.fingerprint)?;
+            let gone = || StoreError::new(StoreErrorKind::Contention, "the taken key was released meanwhile");
+            return state.map(Accepted::Key).ok_or_else(gone);
         }
         let (Some(account), Some(environment), Some(state)) = (read.account_id, read.environment, read.state)
         else {
@@ -235,7 +238,7 @@ impl Tx<'_> {
             .bind::<BigInt, _>(user)
             .bind::<Text, _>(accept.key.as_str())
             .execute(self.conn())
-            .store()?;
+            .map_err(write_error)?;
         if written != 1 {
             return Err(StoreError::new(
                 StoreErrorKind::Other,
@@ -265,8 +268,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What is on record under a key that is taken. In a statement of its own: the claim's does not see a twin that
-    /// committed after it began.
+    /// What is on record under a key; `None` when no request has claimed it. In a statement of its own: the claim's
+    /// does not see a twin that committed after it began.
     ///
     /// # Errors
     /// The store's own.
@@ -275,7 +278,7 @@ impl Tx<'_> {
         user: UserId,
         key: &IdempotencyKey,
         fingerprint: &Fingerprint,
-    ) -> Result<KeyState, StoreError> {
+    ) -> Result<Option<KeyState>, StoreError> {
         #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Binary)]
@@ -298,11 +301,13 @@ impl Tx<'_> {
         .bind::<BigInt, _>(user.0)
         .bind::<Text, _>(key.as_str())
         .get_result::<Row>(self.conn())
+        .optional()
         .store()?;
+        let Some(row) = row else { return Ok(None) };
         if row.fingerprint != fingerprint.0 {
-            return Ok(KeyState::Reused);
+            return Ok(Some(KeyState::Reused));
         }
-        Ok(match (row.provisional, row.status, row.body) {
+        Ok(Some(match (row.provisional, row.status, row.body) {
             (false, Some(status), Some(body)) => {
                 let status = u16::try_from(status)
                     .map_err(|why| StoreError::inconsistent("idempotency_keys", "status", user, why))?;
@@ -310,33 +315,7 @@ impl Tx<'_> {
             }
             _ if row.running => KeyState::InFlight,
             _ => KeyState::Unanswered(row.order_id.map(OrderId)),
-        })
-    }
-
-    /// Whether a request with this key has claimed it before.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub fn known_key(
-        &mut self,
-        user: UserId,
-        key: &IdempotencyKey,
-        fingerprint: &Fingerprint,
-    ) -> Result<bool, StoreError> {
-        #[derive(QueryableByName)]
-        struct Known {
-            #[diesel(sql_type = Bool)]
-            known: bool,
-        }
-        let row = prepared(
-            "SELECT EXISTS (SELECT 1 FROM idempotency_keys WHERE user_id = ? AND key = ? AND fingerprint = ?) AS known",
-        )
-        .bind::<BigInt, _>(user.0)
-        .bind::<Text, _>(key.as_str())
-        .bind::<Binary, _>(fingerprint.0.as_slice())
-        .get_result::<Known>(self.conn())
-        .store()?;
-        Ok(row.known)
+        }))
     }
 
     /// Stores a request's final reply before it is sent; `false` when one is stored already, which then holds.
@@ -362,6 +341,22 @@ impl Tx<'_> {
         .execute(self.conn())
         .store()?;
         Ok(changed == 1)
+    }
+}
+
+/// What the server names when an order with the same client order id is there already: the order's own constraint or,
+/// while it is not sent yet, that of its submit job, whose deduplication key is the client order id.
+const SAME_ORDER: [&str; 2] = ["orders_client_order_id_key", "jobs_dedup"];
+
+/// Any other row that is there already (of a stream, of the audit chain) is a fault of the store's, not of the caller's.
+fn write_error(error: Error) -> StoreError {
+    match &error {
+        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, information)
+            if !information.constraint_name().is_some_and(|name| SAME_ORDER.contains(&name)) =>
+        {
+            StoreError::new(StoreErrorKind::Other, "a row of the order exists already").caused_by(error)
+        }
+        _ => store_error(error),
     }
 }
 
