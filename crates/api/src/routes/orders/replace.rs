@@ -72,7 +72,8 @@ impl Replace {
 
 /// Replaces an order by a new one: 202 with the replacement, whose state tells what became of it.
 ///
-/// `qty` is the new total, with what is filled already.
+/// The `qty` of the request is the new total, with what is filled already; the replacement is an order of its own for what
+/// is left of it.
 #[utoipa::path(
     params(("id" = String, Path, description = "The order's id."), ("Idempotency-Key" = String, Header)),
     request_body = Replace,
