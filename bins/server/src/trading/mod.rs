@@ -11,8 +11,8 @@ mod sync_job;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_core_domain::Clock;
 use plimsoll_core_domain::broker::Broker;
+use plimsoll_core_domain::{AccountId, Clock};
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::jobs::{JobRunner, StopReport, Wake, Workers};
@@ -24,10 +24,13 @@ use plimsoll_storage::Db;
 use plimsoll_storage::platform::accounts::BrokerAccountRow;
 use plimsoll_storage::platform::orders::SYNC_ORDER;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 pub use connection::{Connection, Connections};
+
+/// Between the panic of a task and its next start.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// What trading needs of the rest of the server.
 pub struct TradingParts {
@@ -92,16 +95,37 @@ pub fn start(parts: TradingParts) -> std::io::Result<TradingHandle> {
     let mut tasks = Vec::new();
     for connection in connections.all() {
         let sink = sink::Sink::new(Arc::clone(connection), parts.jobs.clone(), Arc::clone(&parts.clock));
-        tasks.push(parts.runtime.spawn(sink::follow(sink)));
-        let marks = marks::Marks::new(
-            Arc::clone(connection),
-            parts.jobs.clone(),
-            parts.hub.clone(),
-            Arc::clone(&parts.clock),
-        );
-        tasks.push(parts.runtime.spawn(marks.run()));
+        let account = connection.account;
+        let follower = sink.clone();
+        tasks.push(parts.runtime.spawn(lasting(account, move || sink::follow(follower.clone()))));
+        tasks.push(parts.runtime.spawn(lasting(account, move || sink::compare(sink.clone()))));
+        let (connection, db) = (Arc::clone(connection), parts.jobs.clone());
+        let (hub, clock) = (parts.hub.clone(), Arc::clone(&parts.clock));
+        let marks = move || {
+            marks::Marks::new(Arc::clone(&connection), db.clone(), hub.clone(), Arc::clone(&clock)).run()
+        };
+        tasks.push(parts.runtime.spawn(lasting(account, marks)));
     }
     Ok(TradingHandle { connections, workers, tasks })
+}
+
+/// Runs an account's work again when it panicked: the account must not be without it. Dropping this ends the work.
+async fn lasting<W>(account: AccountId, work: impl Fn() -> W)
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // A set ends its tasks when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(work());
+        match task.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(account.id = %account, %error, "a task of the account panicked; it starts again");
+            }
+            _ => return,
+        }
+        tokio::time::sleep(AFTER_PANIC).await;
+    }
 }
 
 impl TradingHandle {
@@ -112,5 +136,24 @@ impl TradingHandle {
             task.abort();
         }
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_starts_again() {
+        let starts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&starts);
+        let work = move || {
+            let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            async move { assert!(!first, "the first start panics") }
+        };
+        tokio::time::timeout(Duration::from_secs(10), lasting(AccountId(1), work)).await.unwrap();
+        assert_eq!(starts.load(Ordering::SeqCst), 2);
     }
 }

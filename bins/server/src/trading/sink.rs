@@ -8,7 +8,7 @@ use plimsoll_core_domain::broker::{BoxFuture, BrokerError, TradeSink, TradeUpdat
 use plimsoll_storage::Db;
 
 use super::apply::{apply, report_of_update};
-use super::catch_up::catch_up;
+use super::catch_up::{CatchUpError, Progress, catch_up};
 use super::connection::Connection;
 
 /// How long credentials that were refused are left alone.
@@ -16,7 +16,13 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// Between tries of a comparison that failed.
 const CATCH_UP_PAUSES: [u64; 6] = [100, 250, 500, 1_000, 2_000, 5_000];
 
+/// Before a try that the rate limit asks for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// Between comparisons while orders are open: an order stream that is silent is found out in time.
+const COMPARE_EVERY: Duration = Duration::from_secs(25);
+
 /// Takes one account's updates.
+#[derive(Clone)]
 pub(super) struct Sink {
     connection: Arc<Connection>,
     db: Db,
@@ -46,15 +52,44 @@ pub(super) async fn follow(sink: Sink) {
     }
 }
 
+/// Compares an account's open orders with the broker again and again, as long as the server runs. A comparison that
+/// fails changes nothing about the account: the next one comes soon.
+pub(super) async fn compare(sink: Sink) {
+    let account = sink.connection.account;
+    loop {
+        tokio::time::sleep(COMPARE_EVERY).await;
+        if !sink.connection.is_ready() {
+            continue;
+        }
+        let compared = match sink.db.read(move |tx| tx.open_orders(account)).await {
+            Ok(open) if open.is_empty() => continue,
+            Ok(_) => catch_up(&sink.connection, &sink.db, &*sink.clock, &mut Progress::default()).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(why) = compared {
+            tracing::debug!(account.id = %account, %why, "open orders could not be compared with the broker now");
+        }
+    }
+}
+
 impl TradeSink for Sink {
     fn connected(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let mut tries = 0;
-            while let Err(why) = catch_up(&self.connection, &self.db, &*self.clock).await {
-                tracing::warn!(account.id = %self.connection.account, %why, "the account could not be compared with the broker yet");
-                let ms = CATCH_UP_PAUSES.get(tries).or(CATCH_UP_PAUSES.last()).copied().unwrap_or(5_000);
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(ms)).await;
+            let (mut tries, mut progress) = (0, Progress::default());
+            while let Err(why) = catch_up(&self.connection, &self.db, &*self.clock, &mut progress).await {
+                let pause = match &why {
+                    CatchUpError::Broker(BrokerError::Throttled { retry_after }) => {
+                        tracing::info!(account.id = %self.connection.account, ?retry_after, "the comparison with the broker waits for the rate limit");
+                        (*retry_after).max(SHORTEST_PAUSE)
+                    }
+                    why => {
+                        tracing::warn!(account.id = %self.connection.account, %why, "the account could not be compared with the broker yet");
+                        let ms = CATCH_UP_PAUSES.get(tries).or(CATCH_UP_PAUSES.last()).copied();
+                        tries += 1;
+                        ms.map_or(SHORTEST_PAUSE, Duration::from_millis)
+                    }
+                };
+                tokio::time::sleep(pause).await;
             }
             if !self.connection.is_ready() {
                 tracing::info!(account.id = %self.connection.account, "the account agrees with the broker and takes orders");
