@@ -75,6 +75,21 @@ impl Progress {
     fn given_up(&self, subject: &Subject) -> bool {
         self.failures.get(subject).is_some_and(|failures| *failures >= GIVE_UP_AFTER)
     }
+
+    /// Counts an unusable answer: whether `subject` is given up by it. `None` when the error is not about the subject.
+    fn count(&mut self, subject: &Subject, error: &CatchUpError) -> Option<bool> {
+        let step = match error {
+            CatchUpError::Store(_)
+            | CatchUpError::Broker(BrokerError::Throttled { .. } | BrokerError::Unauthorized(_)) => {
+                return None;
+            }
+            CatchUpError::Broker(BrokerError::Unreachable(_) | BrokerError::Ambiguous(_)) => 1,
+            // A clear answer, which the next try would get as well.
+            CatchUpError::Broker(_) | CatchUpError::TooMany => GIVE_UP_AFTER,
+        };
+        *self.failures.entry(subject.clone()).or_default() += step;
+        Some(self.given_up(subject))
+    }
 }
 
 /// Compares every open order, and every order with a fill in the window, with the broker, and sees to it that every
@@ -157,18 +172,8 @@ impl Try<'_> {
     /// # Errors
     /// Nothing more is to be had in this try.
     fn failed(&mut self, subject: Subject, error: CatchUpError) -> Result<bool, CatchUpError> {
-        let step = match &error {
-            CatchUpError::Store(_)
-            | CatchUpError::Broker(BrokerError::Throttled { .. } | BrokerError::Unauthorized(_)) => {
-                return Err(error);
-            }
-            CatchUpError::Broker(BrokerError::Unreachable(_) | BrokerError::Ambiguous(_)) => 1,
-            // A clear answer, which the next try would get as well.
-            CatchUpError::Broker(_) | CatchUpError::TooMany => GIVE_UP_AFTER,
-        };
-        let failures = self.progress.failures.entry(subject.clone()).or_default();
-        *failures += step;
-        if *failures >= GIVE_UP_AFTER {
+        let Some(given_up) = self.progress.count(&subject, &error) else { return Err(error) };
+        if given_up {
             tracing::warn!(account.id = %self.connection.account, ?subject, %error, "left out of the comparison with the broker");
             return Ok(true);
         }
@@ -378,4 +383,45 @@ async fn read_on(
         }
     }
     Err(CatchUpError::TooMany)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn subject(id: &str) -> Subject {
+        Subject::AtBroker(id.parse().unwrap())
+    }
+
+    #[test]
+    fn what_stays_unreadable_is_given_up_and_nothing_else_is() {
+        let mut progress = Progress::default();
+        let unreadable = CatchUpError::from(BrokerError::Unreachable("unreadable answer".into()));
+        for _ in 1..GIVE_UP_AFTER {
+            assert_eq!(progress.count(&subject("a"), &unreadable), Some(false));
+        }
+        assert_eq!(progress.count(&subject("b"), &unreadable), Some(false));
+        assert_eq!(progress.count(&subject("a"), &unreadable), Some(true));
+        assert!(progress.given_up(&subject("a")) && !progress.given_up(&subject("b")));
+    }
+
+    #[test]
+    fn a_clear_refusal_is_given_up_at_once() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.count(&subject("a"), &BrokerError::NotFound.into()), Some(true));
+    }
+
+    #[test]
+    fn a_rate_limit_counts_against_no_order() {
+        let mut progress = Progress::default();
+        let throttled = CatchUpError::from(BrokerError::Throttled { retry_after: Duration::from_secs(1) });
+        let refused = CatchUpError::from(BrokerError::Unauthorized("key".into()));
+        for _ in 0..=GIVE_UP_AFTER {
+            assert_eq!(progress.count(&subject("a"), &throttled), None);
+            assert_eq!(progress.count(&subject("a"), &refused), None);
+        }
+        assert!(!progress.given_up(&subject("a")));
+    }
 }
