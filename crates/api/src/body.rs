@@ -75,6 +75,12 @@ pub fn decode<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
             } else {
                 "invalid"
             };
+            // What the parser calls its types is no business of the caller's.
+            let detail = if detail.contains("struct ") {
+                "the body is no object of the documented form"
+            } else {
+                detail
+            };
             let pointer = match detail.split('`').nth(1) {
                 Some(field) if code != "invalid" => format!("/{field}"),
                 _ => String::new(),
@@ -83,6 +89,23 @@ pub fn decode<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
         }
         _ => Problem::new("malformed", "the body is not valid JSON"),
     })
+}
+
+/// The query of a route that takes none: an unknown parameter is refused rather than passed over.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoQuery {}
+
+/// A symbol to filter by, as it may stand in a query.
+///
+/// # Errors
+/// 422 when it is no symbol.
+pub fn symbol_filter(symbol: Option<String>) -> Result<Option<String>, Problem> {
+    match symbol.map(plimsoll_core_domain::Symbol::new) {
+        None => Ok(None),
+        Some(Ok(symbol)) => Ok(Some(symbol.into())),
+        Some(Err(error)) => Err(Problem::field("?symbol", "invalid_symbol", error.to_string())),
+    }
 }
 
 /// A decimal in a request: a string (or a number, read by its digits and never through a float).

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Digits after the point of prices and quantities: Alpaca takes quantities of up to 9.
 pub const PRICE_SCALE: u32 = 9;
 /// Digits after the point of amounts and averages that come out of a division.
-pub const MONEY_SCALE: u32 = 10;
+/// A quantity of 9 digits times a price of 4 is exact.
+pub const MONEY_SCALE: u32 = 13;
 
 /// The largest price and quantity: 15 digits before the point, so that `NUMERIC(24, 9)` holds it.
 const LARGEST: Decimal = Decimal::from_parts(0xa4c6_7fff, 0x0003_8d7e, 0, false, 0);

@@ -27,7 +27,7 @@ CREATE TABLE orders (
         'held', 'conflict')),
     status_reason text CHECK (length(status_reason) <= 500),
     filled_qty numeric(24, 9) NOT NULL DEFAULT 0 CHECK (filled_qty >= 0 AND filled_qty <> 'NaN'),
-    filled_value numeric(28, 10) NOT NULL DEFAULT 0 CHECK (filled_value >= 0 AND filled_value <> 'NaN'),
+    filled_value numeric(28, 13) NOT NULL DEFAULT 0 CHECK (filled_value >= 0 AND filled_value <> 'NaN'),
     -- The best report of the broker so far.
     broker_status text,
     broker_updated_at timestamptz,

@@ -5,8 +5,8 @@ CREATE TABLE positions (
     -- Negative when short.
     qty numeric(24, 9) NOT NULL CHECK (qty <> 'NaN'),
     -- With the sign of qty.
-    cost_basis numeric(28, 10) NOT NULL CHECK (cost_basis <> 'NaN'),
-    realized_pl numeric(28, 10) NOT NULL CHECK (realized_pl <> 'NaN'),
+    cost_basis numeric(28, 13) NOT NULL CHECK (cost_basis <> 'NaN'),
+    realized_pl numeric(28, 13) NOT NULL CHECK (realized_pl <> 'NaN'),
     last_price numeric(24, 9) CHECK (last_price > 0 AND last_price <> 'NaN'),
     updated_at timestamptz NOT NULL,
     version bigint NOT NULL DEFAULT 1,

@@ -68,10 +68,11 @@ impl Handler<Db> for SyncOrder {
         };
         let infer = job.attempt >= INFER_FROM;
         let now = self.clock.now();
-        context.settle_with(|tx| {
-            let mut missing = Decimal::ZERO;
-            // The entry first: its report makes the legs that are not on record yet.
-            for one in std::iter::once(&seen).chain(&seen.legs) {
+        // Each in a transaction of its own: a report locks its order before the stream's head, never the other way round.
+        // The entry first: its report makes the legs that are not on record yet.
+        let mut missing = Decimal::ZERO;
+        for one in std::iter::once(&seen).chain(&seen.legs) {
+            missing += context.transaction(|tx| {
                 let mut report = report_of_order(one.clone(), &fills, "sync");
                 if infer && let Some(known) = tx.order_id_at_broker(account, &one.id, &one.client_order_id)? {
                     let booked = tx.fills_of(account, known)?;
@@ -85,14 +86,13 @@ impl Handler<Db> for SyncOrder {
                         .collect();
                     report.executions.extend(inferred(one, &pairs));
                 }
-                missing += apply_one(tx, account, &report, now)?;
-            }
-            if missing.is_zero() {
-                Ok(Settlement::Done)
-            } else {
-                Err(JobFailure::transient(format!("the broker's book lacks {missing} units so far")))
-            }
-        })
+                apply_one(tx, account, &report, now)
+            })?;
+        }
+        if missing.is_zero() {
+            return context.finish(&Settlement::Done);
+        }
+        Err(JobFailure::transient(format!("the broker's book lacks {missing} units so far")))
     }
 }
 

@@ -3,6 +3,7 @@
 use actix_web::{HttpResponse, get, web};
 use plimsoll_core_domain::views::AccountView;
 
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::gateway::GatewayError;
 use crate::problem::Problem;
@@ -34,7 +35,11 @@ impl From<GatewayError> for Problem {
     security(("bearer" = []))
 )]
 #[get("/account")]
-pub async fn account(state: web::Data<AppState>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn account(
+    state: web::Data<AppState>,
+    caller: Caller,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
     let seen = state.gateway.account(caller.user).await?;
     Ok(HttpResponse::Ok().json(AccountView::new(&seen.account, seen.environment, seen.as_of, seen.stale)))
 }

@@ -7,6 +7,7 @@ use plimsoll_storage::platform::portfolio::FillCursor;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::body::symbol_filter;
 use crate::caller::Caller;
 use crate::page::{bad_cursor, decode_cursor, encode_cursor, limit, page};
 use crate::problem::Problem;
@@ -55,7 +56,7 @@ pub async fn fills(
     let query = query.into_inner();
     let limit = limit(query.limit)?;
     let before = query.cursor.as_deref().map(|cursor| place(&decode_cursor("fills", cursor)?)).transpose()?;
-    let symbol = query.symbol;
+    let symbol = symbol_filter(query.symbol)?;
     let mut rows =
         state.db.read(move |tx| tx.fills_page(caller.user, symbol.as_deref(), before, limit + 1)).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);

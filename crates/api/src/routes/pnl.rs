@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, get, web};
 
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::schema;
@@ -18,7 +19,11 @@ use crate::state::AppState;
     security(("bearer" = []))
 )]
 #[get("/pnl")]
-pub async fn pnl(state: web::Data<AppState>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn pnl(
+    state: web::Data<AppState>,
+    caller: Caller,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
     let (user, now, gateway) = (caller.user, state.clock.now(), state.gateway.clone());
     let view = state.db.read(move |tx| tx.pnl(user, &|symbol| gateway.price(user, symbol), now)).await?;
     Ok(HttpResponse::Ok().json(view))

@@ -85,6 +85,7 @@ impl ResponseError for UpgradeRefused {
             "status": status.as_u16(),
             "detail": self.to_string(),
             "code": code,
+            "request_id": crate::request_id::current().map(|id| id.to_string()),
         });
         response.content_type("application/problem+json").body(problem.to_string())
     }

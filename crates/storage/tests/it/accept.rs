@@ -215,3 +215,35 @@ fn parallel_twins_make_one_order_and_parallel_orders_dense_streams() {
     assert_eq!(report.first_bad, None);
     assert_eq!(report.entries, u64::try_from(new).unwrap());
 }
+
+#[test]
+fn closes_that_run_in_parallel_never_open_the_other_side() {
+    use plimsoll_core_domain::order::OrderStatus;
+    use plimsoll_storage::platform::orders::AcceptOrder;
+    let world = Arc::new(World::new());
+    let buy = world.sent(market("SPY", Side::Buy, 10));
+    let filled = crate::world::seen(&world, buy, OrderStatus::Filled, 2, 10);
+    world.apply(&crate::world::report(filled, vec![crate::world::execution(10, 10, "100")]), 2);
+    let threads: Vec<_> = (0..6)
+        .map(|n| {
+            let world = Arc::clone(&world);
+            std::thread::spawn(move || {
+                let qty = if n % 2 == 0 { 10 } else { 4 };
+                let close = AcceptOrder {
+                    closes: true,
+                    ..accept(world.user, &format!("close-{n}"), market("SPY", Side::Sell, qty))
+                };
+                match world.accept(&close).unwrap() {
+                    Accepted::New { .. } => qty,
+                    Accepted::TooMuch { .. } => 0,
+                    other => panic!("{other:?}"),
+                }
+            })
+        })
+        .collect();
+    let closing: i64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(closing == 10 || closing == 8, "{closing}");
+    let rest = AcceptOrder { closes: true, ..accept(world.user, "rest", market("SPY", Side::Sell, 10)) };
+    assert!(matches!(world.accept(&rest).unwrap(), Accepted::TooMuch { .. }));
+    assert_eq!(world.count("idempotency_keys WHERE key = 'rest'"), 0, "a refusal keeps no key");
+}

@@ -128,6 +128,7 @@ pub(crate) fn accept(user: UserId, key: &str, terms: NewOrder) -> AcceptOrder {
         fingerprint: Fingerprint::of("POST", "/orders", format!("\"{key}\"").as_bytes()).unwrap(),
         in_flight: TimeDelta::seconds(5),
         answered_at_once: false,
+        closes: false,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },
         audit: AuditEntry {

@@ -1,8 +1,9 @@
 //! `GET /auth/me`.
 
-use actix_web::{HttpResponse, get};
+use actix_web::{HttpResponse, get, web};
 
 use super::login::UserView;
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::schema;
@@ -18,6 +19,6 @@ use crate::schema;
     security(("bearer" = []))
 )]
 #[get("/auth/me")]
-pub async fn me(caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn me(caller: Caller, _: web::Query<NoQuery>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(UserView::from(&caller.signed_in.user)))
 }

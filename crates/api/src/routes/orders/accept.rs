@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use actix_web::HttpResponse;
 use chrono::TimeDelta;
 use plimsoll_core_domain::audit::AuditOutcome;
-use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderSource, OrderStatus, SourceKind};
+use plimsoll_core_domain::order::{
+    NewOrder, Order, OrderClass, OrderSize, OrderSource, OrderStatus, SourceKind,
+};
 use plimsoll_core_domain::stream::StreamId;
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, UserId};
@@ -21,6 +23,18 @@ use crate::problem::Problem;
 use crate::state::AppState;
 use crate::waiters::Waiter;
 
+/// How often a group's legs are looked for while its request waits.
+const LEGS_EVERY: Duration = Duration::from_millis(100);
+
+/// What an order is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Whatever it says.
+    Trade,
+    /// It may only make a position smaller.
+    Close,
+}
+
 /// Accepts an order under a key, waits for the broker's verdict, stores the reply and sends it.
 pub(crate) async fn accept(
     state: &AppState,
@@ -29,6 +43,7 @@ pub(crate) async fn accept(
     route: &'static str,
     fingerprint: Fingerprint,
     terms: NewOrder,
+    intent: Intent,
     wait: Duration,
 ) -> Result<HttpResponse, Problem> {
     if let Err(refusal) = may_take(state, caller.user, &terms).await {
@@ -50,6 +65,7 @@ pub(crate) async fn accept(
         fingerprint,
         in_flight: TimeDelta::from_std(wait).unwrap_or_default() + TimeDelta::seconds(5),
         answered_at_once: wait.is_zero(),
+        closes: intent == Intent::Close,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },
         audit: caller.origin.audit(
@@ -75,6 +91,11 @@ pub(crate) async fn accept(
         }
         Ok(Accepted::Key(known)) => answer(state, caller.user, &key, fingerprint, known).await,
         Ok(Accepted::NoAccount) => Err(Problem::new("not_found", "no broker account is connected")),
+        Ok(Accepted::TooMuch { closable }) => {
+            let left = closable.max(rust_decimal::Decimal::ZERO);
+            let detail = format!("open orders leave {left} of the position to be closed");
+            Err(Problem::new("business_rule", detail))
+        }
         Ok(Accepted::AccountDisabled) => Err(Problem::new("business_rule", "the broker account is disabled")),
         Err(error) => Err(match error.kind() {
             StoreErrorKind::Contention => in_flight(),
@@ -164,17 +185,22 @@ async fn verdict(
     wait: Duration,
 ) -> Result<Option<StoredReply>, Problem> {
     let deadline = Instant::now() + wait;
+    let mut grouped = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(None);
         }
-        match tokio::time::timeout(left, waiter.woken()).await {
+        // Legs come by a job of their own, whose events name the legs: they are looked for.
+        match tokio::time::timeout(left.min(LEGS_EVERY), waiter.woken()).await {
             Ok(true) => {}
-            Ok(false) | Err(_) => return Ok(None),
+            Ok(false) => return Ok(None),
+            Err(_) if !grouped => continue,
+            Err(_) => {}
         }
         // A failure to look is no failure of the order: it is on disk, and its 202 says so.
         let Ok(Some((order, legs))) = load(state, user, id).await else { return Ok(None) };
+        grouped = order.terms.class != OrderClass::Simple;
         if let Some(reply) = reply_for(&order, &legs) {
             return Ok(Some(reply));
         }
@@ -200,6 +226,8 @@ fn reply_for(order: &Order, legs: &[Order]) -> Option<StoredReply> {
                 .with("order_id", order.id.to_string());
             Some(StoredReply { status: 422, body: problem.body().into_bytes() })
         }
+        // A group is told whole.
+        _ if order.terms.class != OrderClass::Simple && order.replaces.is_none() && legs.is_empty() => None,
         _ => Some(StoredReply { status: 201, body: body() }),
     }
 }

@@ -11,6 +11,7 @@ use plimsoll_storage::Tx;
 use plimsoll_storage::platform::orders::CancelWish;
 
 use super::{account_of, no_order, order_id};
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint, run_once};
 use crate::problem::Problem;
@@ -41,6 +42,7 @@ pub async fn cancel(
     caller: Caller,
     key: RequiredKey,
     path: web::Path<String>,
+    _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let id = order_id(&path)?;
     let fingerprint = fingerprint("DELETE", &format!("/orders/{id}"), b"")?;

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::account_of;
 use super::cancel::{audit, wish};
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint, run_once};
 use crate::problem::Problem;
@@ -46,6 +47,7 @@ pub async fn cancel_all(
     state: web::Data<AppState>,
     caller: Caller,
     key: RequiredKey,
+    _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let fingerprint = fingerprint("DELETE", "/orders", b"")?;
     let (user, now) = (caller.user, state.clock.now());

@@ -5,6 +5,7 @@ use plimsoll_core_domain::views::{FillView, HistoryView, OrderView};
 use serde::Serialize;
 
 use super::{account_of, no_order, order_id};
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::schema;
@@ -35,6 +36,7 @@ pub async fn get(
     state: web::Data<AppState>,
     caller: Caller,
     path: web::Path<String>,
+    _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let id = order_id(&path)?;
     let found = state

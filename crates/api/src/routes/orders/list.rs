@@ -9,6 +9,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::account_of;
+use crate::body::symbol_filter;
 use crate::caller::Caller;
 use crate::page::{bad_cursor, decode_cursor, encode_cursor, limit, page};
 use crate::problem::Problem;
@@ -86,7 +87,7 @@ pub async fn list(
             StatusFilter::Open => OrderFilter::Open,
             StatusFilter::Closed => OrderFilter::Closed,
         },
-        symbol: query.symbol,
+        symbol: symbol_filter(query.symbol)?,
         side: query.side.map(|side| side.as_str().to_owned()),
         source: query.source.map(|source| source.as_str().to_owned()),
         from: query.from,

@@ -7,7 +7,7 @@ use plimsoll_core_domain::order::{NewOrder, OrderClass, OrderRequest, OrderType,
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::accept;
+use super::accept::{Intent, accept};
 use crate::body::{Body, DecimalText, Decimals};
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint};
@@ -142,7 +142,7 @@ pub async fn place(
     let wait = wait(&state, query.wait_ms)?;
     let fingerprint = fingerprint("POST", "/orders", &body.raw)?;
     let terms = body.value.into_domain()?;
-    accept(&state, &caller, key.0, "POST /orders", fingerprint, terms, wait).await
+    accept(&state, &caller, key.0, "POST /orders", fingerprint, terms, Intent::Trade, wait).await
 }
 
 /// How long a request waits for the broker's verdict.

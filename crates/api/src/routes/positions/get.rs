@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, get, web};
 use plimsoll_core_domain::views::PositionView;
 
 use super::holdings;
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::schema;
@@ -26,6 +27,7 @@ pub async fn get(
     state: web::Data<AppState>,
     caller: Caller,
     path: web::Path<String>,
+    _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let symbol = path.into_inner();
     let holdings = holdings(&state, caller.user).await?;

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, get, web};
 use plimsoll_core_domain::views::{PositionView, json};
 
 use super::holdings;
+use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::page::page;
 use crate::problem::Problem;
@@ -25,6 +26,7 @@ pub async fn list(
     state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
+    _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let holdings = holdings(&state, caller.user).await?;
     let rows: Vec<String> = holdings

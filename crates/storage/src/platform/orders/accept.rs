@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{
-    BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+    BigInt, Binary, Bool, Integer, Jsonb, Nullable, Numeric, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::audit::AuditEntry;
@@ -60,6 +60,8 @@ pub struct AcceptOrder {
     pub in_flight: TimeDelta,
     /// The 202 is the final reply: the caller does not wait for the broker's verdict.
     pub answered_at_once: bool,
+    /// It may only make the position smaller: open orders on its side count as if they had filled.
+    pub closes: bool,
     /// What was asked for.
     pub terms: NewOrder,
     /// From where.
@@ -88,6 +90,11 @@ pub enum Accepted {
     NoAccount,
     /// The account takes no orders.
     AccountDisabled,
+    /// It was to close more than open orders leave of the position.
+    TooMuch {
+        /// What they leave; zero or below when nothing is left.
+        closable: Decimal,
+    },
 }
 
 /// What is on record under a key that was used before.
@@ -188,6 +195,12 @@ impl Tx<'_> {
         if state != "active" {
             return self.withdraw_key(accept).map(|()| Accepted::AccountDisabled);
         }
+        if accept.closes {
+            let closable = self.closable(AccountId(account), &accept.terms)?;
+            if accept.terms.qty().is_none_or(|qty| qty.get() > closable) {
+                return self.withdraw_key(accept).map(|()| Accepted::TooMuch { closable });
+            }
+        }
         let environment: Environment = environment
             .parse()
             .map_err(|why| StoreError::inconsistent("accounts", "environment", account, why))?;
@@ -256,6 +269,31 @@ impl Tx<'_> {
         self.wake(job_topic(BROKER_QUEUE));
         let reply = StoredReply { status: 202, body: view.as_bytes().to_vec() };
         Ok(Accepted::New { order: Box::new(order), reply })
+    }
+
+    /// What an order on this side can close of the position, when every open order on its side fills. A statement of its
+    /// own, begun under the account's lock: it sees every order that was accepted before.
+    fn closable(&mut self, account: AccountId, terms: &NewOrder) -> Result<Decimal, StoreError> {
+        #[derive(QueryableByName)]
+        struct Closable {
+            #[diesel(sql_type = Numeric)]
+            closable: Decimal,
+        }
+        let row = prepared(
+            "SELECT coalesce((SELECT CASE WHEN ? = 'sell' THEN p.qty ELSE -p.qty END FROM positions p \
+               WHERE p.account_id = ? AND p.symbol = ?), 0) \
+             - coalesce((SELECT sum(o.qty - o.filled_qty) FROM orders o WHERE o.account_id = ? AND o.symbol = ? \
+               AND o.side = ? AND o.closed_at IS NULL AND o.status <> 'held'), 0) AS closable",
+        )
+        .bind::<Text, _>(terms.side.as_str())
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(terms.symbol.as_str())
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(terms.symbol.as_str())
+        .bind::<Text, _>(terms.side.as_str())
+        .get_result::<Closable>(self.conn())
+        .store()?;
+        Ok(row.closable.normalize())
     }
 
     /// A refusal without an effect leaves no key behind.
