@@ -139,13 +139,17 @@ mod tests {
         let cluster = tempfile::tempdir().unwrap();
         let folder = fs::canonicalize(cluster.path()).unwrap();
         // deaf to SIGINT as a server that is busy stopping; the shell ends at SIGQUIT
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "trap '' INT; trap 'exit 3' QUIT; while :; do sleep 0.05; done"])
+        // (a shell cannot trap what its parent ignored, as a background job's parent does)
+        let mut child = Command::new("/usr/bin/env")
+            .args(["--default-signal=INT,QUIT", "/bin/sh", "-c"])
+            .arg("trap '' INT; trap 'exit 3' QUIT; : >ready; while :; do sleep 0.05; done")
             .current_dir(&folder)
             .spawn()
             .unwrap();
         fs::write(folder.join("postmaster.pid"), format!("{}\n", child.id())).unwrap();
-        thread::sleep(Duration::from_millis(100));
+        while !folder.join("ready").exists() {
+            thread::sleep(Duration::from_millis(10));
+        }
         let waiter = thread::spawn(move || child.wait().unwrap().code());
         clear(&folder, Duration::from_secs(10)).unwrap();
         assert_eq!(waiter.join().unwrap(), Some(3));
