@@ -101,6 +101,7 @@ fn run(arguments: &Arguments, platform: &Platform) -> Result<()> {
 
 /// Rounds of both sides, alternating; the summary's line.
 fn compare(arguments: &Arguments, platform: &Platform, peer: &Peer, workload: &Workload) -> Result<String> {
+    platform.analyze()?;
     println!("\n{}: {} connections, {} users", workload.id, workload.connections, workload.users);
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut p50, mut p99, mut peer_p50, mut peer_p99) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

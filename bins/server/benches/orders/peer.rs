@@ -110,7 +110,7 @@ impl<'a> Peer<'a> {
         let last = first + i64::try_from(workload.users)? - 1;
         // The upper half of an ascending id: milliseconds and a counter, as in a UUID of version 7.
         let base = SystemClock.now().timestamp_millis() << 16;
-        let mut command = self.platform.client("pgbench")?;
+        let mut command = self.platform.pgbench()?;
         command
             .args(["-n", "-M", "prepared", "-j", &workload.connections.min(2).to_string()])
             .args(["-c", &workload.connections.to_string(), "-T", &seconds.to_string()])

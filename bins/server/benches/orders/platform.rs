@@ -24,7 +24,7 @@ use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_server::service::{self, PoolSizes, Service, ServiceParts};
 use plimsoll_storage::db::QueryCounter;
 use plimsoll_storage::migrate::{MigrationSet, grant_application_role, migrate};
-use plimsoll_storage::private_postgres::{APP, Cluster, Options, PrivatePostgres};
+use plimsoll_storage::private_postgres::{APP, Cluster, OWNER, Options, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -100,17 +100,30 @@ impl Platform {
         )
     }
 
+    /// Renews the statistics of all tables, as a running database does by itself within a minute.
+    pub(crate) fn analyze(&self) -> Result<()> {
+        self.psql(OWNER, "ANALYZE").map(drop)
+    }
+
     /// One value, by psql.
     pub(crate) fn query(&self, sql: &str) -> Result<String> {
-        let output = self.client("psql")?.args(["--no-psqlrc", "-At", "-c", sql]).output()?;
+        self.psql(APP, sql)
+    }
+
+    fn psql(&self, role: &str, sql: &str) -> Result<String> {
+        let output = self.client("psql", role)?.args(["--no-psqlrc", "-At", "-c", sql]).output()?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into());
         }
         Ok(String::from_utf8(output.stdout)?.trim_end_matches('\n').to_owned())
     }
 
-    /// A program of PostgreSQL, connected as the application.
-    pub(crate) fn client(&self, program: &str) -> Result<Command> {
+    /// pgbench, connected as the application.
+    pub(crate) fn pgbench(&self) -> Result<Command> {
+        self.client("pgbench", APP)
+    }
+
+    fn client(&self, program: &str, role: &str) -> Result<Command> {
         let cluster: &Cluster = self.postgres.cluster();
         let path = PROGRAMS
             .iter()
@@ -118,7 +131,7 @@ impl Platform {
             .find(|path| path.is_file())
             .ok_or_else(|| format!("{program} is not installed"))?;
         let mut command = Command::new(path);
-        command.arg("-h").arg(cluster.socket_folder()).args(["-p", "5432", "-U", APP]);
+        command.arg("-h").arg(cluster.socket_folder()).args(["-p", "5432", "-U", role]);
         command.env("PGDATABASE", DATABASE).env("LC_ALL", "C");
         Ok(command)
     }
