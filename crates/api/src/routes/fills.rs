@@ -67,5 +67,5 @@ pub async fn fills(
         .filter(|_| more)
         .map(|(_, at)| encode_cursor("fills", &format!("{}/{}", at.created_at.timestamp_micros(), at.id)));
     let rows: Vec<String> = rows.iter().map(|(fill, _)| json(&FillView::from(fill))).collect();
-    page("/fills", request.query_string(), &rows, next)
+    Ok(page("/fills", request.query_string(), &rows, next))
 }

@@ -163,6 +163,12 @@ fn legs_are_asked_for_taken_over_and_their_fills_booked() {
         assert!(matches!(applied, Applied::Known { lacks_legs: false, .. }), "{applied:?}");
     }
     assert_eq!(world.count("orders WHERE parent_id IS NOT NULL"), 2);
+    let page = |filter| {
+        let page = plimsoll_storage::platform::orders::OrderPage { filter, limit: 10, ..Default::default() };
+        world.db.read_blocking(|tx| tx.orders_page(world.user, &page)).unwrap().len()
+    };
+    use plimsoll_storage::platform::orders::OrderFilter::{All, Closed, Open};
+    assert_eq!((page(Open), page(Closed), page(All)), (2, 1, 1), "the entry is filled, its legs are live");
     // The take-profit fills in part, the broker shrinks the stop, and the stop fills.
     let mut take = leg("take", OrderType::Limit, 10, 8);
     take.filled_qty = 4.into();

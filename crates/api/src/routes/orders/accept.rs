@@ -26,6 +26,14 @@ use crate::waiters::Waiter;
 /// How often a group's legs are looked for while its request waits.
 const LEGS_EVERY: Duration = Duration::from_millis(100);
 
+/// A request under its idempotency key.
+pub(crate) struct Keyed {
+    pub(crate) key: IdempotencyKey,
+    /// Its route's pattern.
+    pub(crate) route: &'static str,
+    pub(crate) fingerprint: Fingerprint,
+}
+
 /// What an order is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
@@ -39,13 +47,12 @@ pub(crate) enum Intent {
 pub(crate) async fn accept(
     state: &AppState,
     caller: &Caller,
-    key: IdempotencyKey,
-    route: &'static str,
-    fingerprint: Fingerprint,
+    keyed: Keyed,
     terms: NewOrder,
     intent: Intent,
     wait: Duration,
 ) -> Result<HttpResponse, Problem> {
+    let Keyed { key, route, fingerprint } = keyed;
     if let Err(refusal) = may_take(state, caller.user, &terms).await {
         // A retry of an order that was taken is answered from its key, whatever would be refused by now.
         return replay(state, caller.user, &key, fingerprint).await?.ok_or(refusal);

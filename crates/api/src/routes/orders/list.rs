@@ -124,5 +124,5 @@ pub async fn list(
             json(&OrderView::new(order, &own))
         })
         .collect();
-    page("/orders", request.query_string(), &rows, next)
+    Ok(page("/orders", request.query_string(), &rows, next))
 }

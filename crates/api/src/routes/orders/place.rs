@@ -7,7 +7,7 @@ use plimsoll_core_domain::order::{NewOrder, OrderClass, OrderRequest, OrderType,
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::{Intent, accept};
+use super::accept::{Intent, Keyed, accept};
 use crate::body::{Body, DecimalText, Decimals};
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint};
@@ -142,7 +142,8 @@ pub async fn place(
     let wait = wait(&state, query.wait_ms)?;
     let fingerprint = fingerprint("POST", "/orders", &body.raw)?;
     let terms = body.value.into_domain()?;
-    accept(&state, &caller, key.0, "POST /orders", fingerprint, terms, Intent::Trade, wait).await
+    let keyed = Keyed { key: key.0, route: "POST /orders", fingerprint };
+    accept(&state, &caller, keyed, terms, Intent::Trade, wait).await
 }
 
 /// How long a request waits for the broker's verdict.

@@ -15,7 +15,7 @@ use super::holdings;
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint};
 use crate::problem::Problem;
-use crate::routes::orders::accept::{Intent, accept, replay};
+use crate::routes::orders::accept::{Intent, Keyed, accept, replay};
 use crate::routes::orders::account_of;
 use crate::routes::orders::cancel::{audit, wish};
 use crate::routes::orders::place::wait;
@@ -131,8 +131,8 @@ pub async fn close(
         take_profit: None,
         stop_loss: None,
     };
-    accept(&state, &caller, key.0, "DELETE /positions/{symbol}", fingerprint, terms, Intent::Close, wait)
-        .await
+    let keyed = Keyed { key: key.0, route: "DELETE /positions/{symbol}", fingerprint };
+    accept(&state, &caller, keyed, terms, Intent::Close, wait).await
 }
 
 /// The side and the quantity that close what is held now.

@@ -34,5 +34,5 @@ pub async fn list(
         .filter(|holding| !holding.position.qty.is_zero())
         .map(|holding| json(&PositionView::from(holding)))
         .collect();
-    page("/positions", request.query_string(), &rows, None)
+    Ok(page("/positions", request.query_string(), &rows, None))
 }

@@ -8,7 +8,7 @@ use plimsoll_core_domain::views::{At, HistoryView};
 use plimsoll_core_domain::{AccountId, BrokerOrderId, OrderId, StoreError, UserId};
 use uuid::Uuid;
 
-use super::row::{OrderRow, order_columns, orders};
+use super::row::{OrderColumns, OrderRow, order_columns, orders};
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
@@ -53,7 +53,7 @@ macro_rules! page_text {
         concat!(
             "SELECT ",
             order_columns!(),
-            " FROM orders o WHERE o.account_id = ? AND o.id < ? AND o.parent_id IS NULL ",
+            " FROM orders o WHERE o.account_id = ? AND o.id < ? ",
             $which,
             "AND (?::text IS NULL OR o.symbol = ?) AND (?::text IS NULL OR o.side = ?) \
              AND (?::text IS NULL OR o.source_kind = ?) \
@@ -115,6 +115,7 @@ impl Tx<'_> {
         prepared(text)
             .bind::<BigInt, _>(account.0)
             .bind::<SqlUuid, _>(id.0)
+            .typed::<OrderColumns>()
             .get_result::<OrderRow>(self.conn())
             .optional()
             .store()?
@@ -166,21 +167,26 @@ impl Tx<'_> {
         ))
         .bind::<BigInt, _>(account.0)
         .bind::<diesel::sql_types::Array<SqlUuid>, _>(parents.iter().map(|id| id.0).collect::<Vec<_>>())
+        .typed::<OrderColumns>()
         .load::<OrderRow>(self.conn())
         .store()?;
         orders(rows)
     }
 
-    /// A page of a user's orders, newest first, without the legs of groups (they stand in their entries).
+    /// A page of a user's orders, newest first. The legs of groups stand in their entries; among the open ones a leg stands
+    /// by itself once its entry is final, so that every live order is seen.
     ///
     /// # Errors
     /// The store's own.
     pub fn orders_page(&mut self, user: UserId, page: &OrderPage) -> Result<Vec<Order>, StoreError> {
         let Some(account) = self.account_of_user(user)? else { return Ok(Vec::new()) };
         let rows = prepared(match page.filter {
-            OrderFilter::All => page_text!(""),
-            OrderFilter::Open => page_text!("AND o.closed_at IS NULL "),
-            OrderFilter::Closed => page_text!("AND o.closed_at IS NOT NULL "),
+            OrderFilter::All => page_text!("AND o.parent_id IS NULL "),
+            OrderFilter::Open => page_text!(
+                "AND o.closed_at IS NULL AND (o.parent_id IS NULL OR EXISTS (SELECT 1 FROM orders p \
+                 WHERE p.account_id = o.account_id AND p.id = o.parent_id AND p.closed_at IS NOT NULL)) "
+            ),
+            OrderFilter::Closed => page_text!("AND o.parent_id IS NULL AND o.closed_at IS NOT NULL "),
         })
         .bind::<BigInt, _>(account.id.0)
         .bind::<SqlUuid, _>(page.before.map_or(Uuid::max(), |id| id.0))
@@ -195,6 +201,7 @@ impl Tx<'_> {
         .bind::<Nullable<Timestamptz>, _>(page.to)
         .bind::<Nullable<Timestamptz>, _>(page.to)
         .bind::<BigInt, _>(page.limit)
+        .typed::<OrderColumns>()
         .load::<OrderRow>(self.conn())
         .store()?;
         orders(rows)
@@ -211,6 +218,7 @@ impl Tx<'_> {
             " FROM orders o WHERE o.account_id = ? AND o.closed_at IS NULL ORDER BY o.id"
         ))
         .bind::<BigInt, _>(account.0)
+        .typed::<OrderColumns>()
         .load::<OrderRow>(self.conn())
         .store()?;
         orders(rows)
@@ -228,6 +236,7 @@ impl Tx<'_> {
             " FROM orders o WHERE o.account_id = ? AND o.closed_at IS NULL ORDER BY o.id FOR NO KEY UPDATE"
         ))
         .bind::<BigInt, _>(account.0)
+        .typed::<OrderColumns>()
         .load::<OrderRow>(self.conn())
         .store()?;
         orders(rows)

@@ -1,7 +1,7 @@
 //! The row of an order, and its way to and from the domain.
 
 use chrono::{DateTime, Utc};
-use diesel::QueryableByName;
+use diesel::Queryable;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use plimsoll_core_domain::order::{
     BrokerView, NewOrder, Order, OrderSize, OrderSource, OrderType, Pricing, StopLoss, SubmitNotes, Trail,
@@ -24,93 +24,97 @@ macro_rules! order_columns {
 }
 pub(crate) use order_columns;
 
-#[derive(QueryableByName, Debug)]
+/// The types of [`order_columns`], in their order.
+pub(crate) type OrderColumns = (
+    BigInt,
+    SqlUuid,
+    BigInt,
+    Text,
+    Nullable<Text>,
+    Text,
+    Text,
+    Text,
+    Text,
+    Text,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Bool,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Nullable<Numeric>,
+    Nullable<SqlUuid>,
+    Text,
+    Text,
+    Nullable<Text>,
+    Numeric,
+    Numeric,
+    Nullable<Text>,
+    Nullable<Timestamptz>,
+    Nullable<Numeric>,
+    Text,
+    Nullable<Text>,
+    Text,
+    Nullable<SqlUuid>,
+    Nullable<SqlUuid>,
+    Integer,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    Integer,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    BigInt,
+);
+
+#[derive(Queryable, Debug)]
 pub(crate) struct OrderRow {
-    #[diesel(sql_type = BigInt)]
     account_id: i64,
-    #[diesel(sql_type = SqlUuid)]
     pub(super) id: Uuid,
-    #[diesel(sql_type = BigInt)]
     user_id: i64,
-    #[diesel(sql_type = Text)]
     client_order_id: String,
-    #[diesel(sql_type = Nullable<Text>)]
     broker_order_id: Option<String>,
-    #[diesel(sql_type = Text)]
     symbol: String,
-    #[diesel(sql_type = Text)]
     side: String,
-    #[diesel(sql_type = Text)]
     order_type: String,
-    #[diesel(sql_type = Text)]
     time_in_force: String,
-    #[diesel(sql_type = Text)]
     order_class: String,
-    #[diesel(sql_type = Nullable<Numeric>)]
     qty: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     notional: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     limit_price: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     stop_price: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     trail_price: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     trail_percent: Option<Decimal>,
-    #[diesel(sql_type = Bool)]
     extended_hours: bool,
-    #[diesel(sql_type = Nullable<Numeric>)]
     take_profit_limit: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     stop_loss_stop: Option<Decimal>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     stop_loss_limit: Option<Decimal>,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     pub(super) parent_id: Option<Uuid>,
-    #[diesel(sql_type = Text)]
     role: String,
-    #[diesel(sql_type = Text)]
     status: String,
-    #[diesel(sql_type = Nullable<Text>)]
     status_reason: Option<String>,
-    #[diesel(sql_type = Numeric)]
     filled_qty: Decimal,
-    #[diesel(sql_type = Numeric)]
     filled_value: Decimal,
-    #[diesel(sql_type = Nullable<Text>)]
     broker_status: Option<String>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
     broker_updated_at: Option<DateTime<Utc>>,
-    #[diesel(sql_type = Nullable<Numeric>)]
     broker_filled_qty: Option<Decimal>,
-    #[diesel(sql_type = Text)]
     source_kind: String,
-    #[diesel(sql_type = Nullable<Text>)]
     source_id: Option<String>,
-    #[diesel(sql_type = Text)]
     environment: String,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     replaces: Option<Uuid>,
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     replaced_by: Option<Uuid>,
-    #[diesel(sql_type = Integer)]
     submit_attempts: i32,
-    #[diesel(sql_type = Timestamptz)]
     submit_deadline: DateTime<Utc>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
     submit_started_at: Option<DateTime<Utc>>,
-    #[diesel(sql_type = Integer)]
     probe_count: i32,
-    #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
     submitted_at: Option<DateTime<Utc>>,
-    #[diesel(sql_type = Timestamptz)]
     updated_at: DateTime<Utc>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
     closed_at: Option<DateTime<Utc>>,
-    #[diesel(sql_type = BigInt)]
     version: i64,
 }
 
