@@ -69,6 +69,7 @@ impl Connection {
 /// All connections of this process.
 pub struct Connections {
     by_account: BTreeMap<AccountId, Arc<Connection>>,
+    by_user: HashMap<UserId, Arc<Connection>>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -77,7 +78,10 @@ impl Connections {
         let connection = |(row, broker): (BrokerAccountRow, Arc<dyn Broker>)| {
             (row.id, Arc::new(Connection::new(&row, broker)))
         };
-        Self { by_account: accounts.into_iter().map(connection).collect(), clock }
+        let by_account: BTreeMap<_, _> = accounts.into_iter().map(connection).collect();
+        // Of several accounts of one user the first one serves.
+        let by_user = by_account.values().rev().map(|of| (of.user, Arc::clone(of))).collect();
+        Self { by_account, by_user, clock }
     }
 
     /// Every connection.
@@ -94,7 +98,7 @@ impl Connections {
     /// The connection of a user.
     #[must_use]
     pub fn of_user(&self, user: UserId) -> Option<&Arc<Connection>> {
-        self.by_account.values().find(|connection| connection.user == user)
+        self.by_user.get(&user)
     }
 
     /// Whether every account was compared with its broker since the start.
