@@ -1,0 +1,2 @@
+DROP TABLE failed_pairs;
+DROP TABLE throttles;

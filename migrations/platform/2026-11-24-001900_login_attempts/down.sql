@@ -1,0 +1,2 @@
+DROP TABLE login_places;
+DROP TABLE login_attempts;
