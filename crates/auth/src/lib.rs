@@ -1,17 +1,25 @@
 #![doc = include_str!("../README.md")]
 
+mod act;
 mod client;
 mod email;
 pub mod login;
+pub mod mail;
+mod policy;
 pub mod ports;
 pub mod sessions;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod throttle;
 mod user;
 
+pub use act::Act;
 pub use client::{ClientInfo, MAX_USER_AGENT_CHARS};
 pub use email::{EmailAddress, EmailError, MAX_EMAIL_BYTES};
-pub use sessions::{Session, SessionPolicy};
+pub use policy::{
+    AccountPolicy, ApiTokenPolicy, LoginPolicy, RegistrationPolicy, ResetPolicy, TwoFactorPolicy,
+};
+pub use sessions::{Session, SessionPolicy, Transport};
 pub use user::{Account, AccountState, NewUser, Role, UnknownName, User};
 
 pub use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};

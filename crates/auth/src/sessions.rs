@@ -3,12 +3,16 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::login::NewSession;
 use crate::ports::{AccountStore, SessionStore};
-use crate::{AccountState, ClientInfo, User};
+use crate::{AccountPolicy, AccountState, Act, ClientInfo, User};
 
 /// A signed-in client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,44 @@ pub struct Session {
     pub user_agent: Option<String>,
     /// Until when sensitive acts need no further factor.
     pub step_up_until: Option<DateTime<Utc>>,
+    /// From where that factor was proven: a session that moves has to prove it again.
+    pub step_up_ip: Option<IpAddr>,
+    /// How its token travels.
+    pub transport: Transport,
+}
+
+/// How a session's token travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// In the `Authorization` header.
+    #[default]
+    Bearer,
+    /// In a cookie of the same site.
+    Cookie,
+}
+
+impl Transport {
+    /// The stored and transmitted name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Cookie => "cookie",
+        }
+    }
+}
+
+impl std::str::FromStr for Transport {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "bearer" => Ok(Self::Bearer),
+            "cookie" => Ok(Self::Cookie),
+            _ => Err("unknown transport"),
+        }
+    }
 }
 
 impl Session {
@@ -56,6 +98,8 @@ impl Session {
             ip: client.ip(),
             user_agent: client.user_agent().map(str::to_owned),
             step_up_until: None,
+            step_up_ip: None,
+            transport: Transport::Bearer,
         }
     }
 
@@ -65,10 +109,10 @@ impl Session {
         self.revoked_at.is_none() && now < self.idle_expires_at && now < self.expires_at
     }
 
-    /// Whether a factor was proven recently enough for a sensitive act.
+    /// Whether a factor was proven recently enough, and from the address `ip`, for a sensitive act.
     #[must_use]
-    pub fn is_stepped_up(&self, now: DateTime<Utc>) -> bool {
-        self.is_live(now) && self.step_up_until.is_some_and(|until| now < until)
+    pub fn is_stepped_up(&self, ip: Option<IpAddr>, now: DateTime<Utc>) -> bool {
+        self.is_live(now) && self.step_up_ip == ip && self.step_up_until.is_some_and(|until| now < until)
     }
 }
 
@@ -222,6 +266,102 @@ where
 {
     store.lock_account_of(user)?;
     store.revoke_all_sessions_of(user, except, now)
+}
+
+/// A new session, and the older ones that made room for it.
+#[derive(Debug)]
+pub struct Started {
+    /// The session.
+    pub session: Session,
+    /// Ended for it, oldest first.
+    pub evicted: Vec<Uuid>,
+}
+
+/// Makes a session of a user whose account is locked, ends the oldest ones beyond the cap and records those. With
+/// `factor_proven` (a login with a second factor), sensitive acts are open at once.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn start<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    user: UserId,
+    transport: Transport,
+    new: &NewSession,
+    factor_proven: bool,
+    act: &Act,
+) -> Result<Started, StoreError>
+where
+    S: SessionStore + AuditLog + ?Sized,
+{
+    let live = store.live_sessions_of(user, act.at)?;
+    let beyond = (live.len() + 1).saturating_sub(policy.sessions.max_per_user());
+    let evicted: Vec<Uuid> = live.iter().take(beyond).map(|session| session.id).collect();
+    for id in &evicted {
+        store.revoke_session(user, *id, act.at)?;
+    }
+    let mut session = Session::begin(new.id, user, &act.client, &policy.sessions, act.at);
+    session.transport = transport;
+    if factor_proven {
+        session.step_up_until = Some(act.at + policy.step_up);
+        session.step_up_ip = act.client.ip();
+    }
+    store.insert_session(&new.token.digest(), &session)?;
+    for id in &evicted {
+        let detail = json!({ "evicted_session_id": id, "reason": "too_many_sessions" });
+        let entry = act.entry("session.end", AuditOutcome::Success, Some(user), Some(user), detail);
+        store.append_audit(Some(user), &entry)?;
+    }
+    Ok(Started { session, evicted })
+}
+
+/// Gives a session a new token: after each change of what the session may do. With `step_up`, a factor was proven now.
+/// The session keeps its id. `None` when it is not live any more.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn rotate<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    session: &Session,
+    digest: &TokenDigest,
+    step_up: bool,
+    act: &Act,
+) -> Result<Option<Session>, StoreError>
+where
+    S: SessionStore + ?Sized,
+{
+    let proven = step_up.then(|| (act.at + policy.step_up, act.client.ip()));
+    if !store.rotate_session(session.user_id, session.id, digest, proven, act.at)? {
+        return Ok(None);
+    }
+    let mut session = session.clone();
+    if let Some((until, ip)) = proven {
+        (session.step_up_until, session.step_up_ip) = (Some(until), ip);
+    }
+    Ok(Some(session))
+}
+
+/// Ends everything that was opened for the user before: every session but `keep`, login challenges, reset links, and
+/// API tokens when asked. For each change of password, factors, address, role or state, in its transaction. Returns how
+/// many sessions ended.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn close_all_doors<S>(
+    store: &mut S,
+    user: UserId,
+    keep: Option<Uuid>,
+    with_api_tokens: bool,
+    act: &Act,
+) -> Result<u64, StoreError>
+where
+    S: SessionStore + ?Sized,
+{
+    store.close_doors(user, keep, with_api_tokens, act.at)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn the_right_password_makes_a_session_that_authenticates() {
     let session = &signed_in.session;
     assert_eq!((session.idle_expires_at, session.expires_at), (at(1800), at(43_200)));
     assert_eq!((session.ip, session.user_agent.as_deref()), (client().ip(), Some("a browser")));
-    assert!(!session.is_stepped_up(at(0)), "a login with a password alone is no step-up");
+    assert!(!session.is_stepped_up(None, at(0)), "a login with a password alone is no step-up");
 
     let digest = signed_in.token.digest();
     let found =

@@ -137,11 +137,11 @@ fn a_failing_store_is_not_taken_for_a_missing_session() {
 fn a_step_up_lasts_until_its_end_and_no_longer_than_the_session() {
     let (store, _, _) = signed_in();
     let mut session = store.sessions()[0].clone();
-    assert!(!session.is_stepped_up(at(0)));
+    assert!(!session.is_stepped_up(None, at(0)));
     session.step_up_until = Some(at(300));
-    assert!(session.is_stepped_up(at(299)) && !session.is_stepped_up(at(300)));
+    assert!(session.is_stepped_up(None, at(299)) && !session.is_stepped_up(None, at(300)));
     session.revoked_at = Some(at(10));
-    assert!(!session.is_stepped_up(at(20)));
+    assert!(!session.is_stepped_up(None, at(20)));
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! An in-memory store for tests and examples (feature `testing`).
 
+mod mail;
+mod throttle;
+
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
+use plimsoll_core_domain::audit::{AuditEntry, AuditLog};
 use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
 use plimsoll_crypto::tokens::TokenDigest;
@@ -11,11 +16,16 @@ use uuid::Uuid;
 use crate::ports::{AccountStore, SessionStore};
 use crate::{Account, AccountState, EmailAddress, NewUser, Session, User};
 
+pub use mail::PostedMail;
+
 /// Keeps everything in maps. It has no transactions: what a failed use case wrote before it failed, stays.
 #[derive(Debug, Default, Clone)]
 pub struct MemoryStore {
     accounts: BTreeMap<i64, Account>,
     sessions: HashMap<TokenDigest, Session>,
+    audit: Vec<(Option<UserId>, AuditEntry)>,
+    mails: Vec<PostedMail>,
+    throttles: throttle::Buckets,
     fail_at: Option<(usize, StoreErrorKind)>,
 }
 
@@ -42,6 +52,18 @@ impl MemoryStore {
         let mut sessions: Vec<Session> = self.sessions.values().cloned().collect();
         sessions.sort_by_key(|session| (session.created_at, session.id));
         sessions
+    }
+
+    /// The audit entries, each with the owner of its chain, oldest first.
+    #[must_use]
+    pub fn audit(&self) -> &[(Option<UserId>, AuditEntry)] {
+        &self.audit
+    }
+
+    /// The mails, oldest first.
+    #[must_use]
+    pub fn mails(&self) -> &[PostedMail] {
+        &self.mails
     }
 
     fn call(&mut self) -> Result<(), StoreError> {
@@ -168,6 +190,46 @@ impl SessionStore for MemoryStore {
         };
         Ok(self.sessions.values_mut().filter(live).map(|session| session.revoked_at = Some(at)).count()
             as u64)
+    }
+
+    fn rotate_session(
+        &mut self,
+        user: UserId,
+        session: Uuid,
+        digest: &TokenDigest,
+        step_up: Option<(DateTime<Utc>, Option<IpAddr>)>,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.call()?;
+        let old = self.sessions.iter().find(|(_, known)| known.user_id == user && known.id == session);
+        let Some(old) = old.filter(|(_, known)| known.is_live(at)).map(|(digest, _)| *digest) else {
+            return Ok(false);
+        };
+        if let Some(mut known) = self.sessions.remove(&old) {
+            if let Some((until, ip)) = step_up {
+                (known.step_up_until, known.step_up_ip) = (Some(until), ip);
+            }
+            self.sessions.insert(*digest, known);
+        }
+        Ok(true)
+    }
+
+    fn close_doors(
+        &mut self,
+        user: UserId,
+        except: Option<Uuid>,
+        _with_api_tokens: bool,
+        at: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        self.revoke_all_sessions_of(user, except, at)
+    }
+}
+
+impl AuditLog for MemoryStore {
+    fn append_audit(&mut self, owner: Option<UserId>, entry: &AuditEntry) -> Result<(), StoreError> {
+        self.call()?;
+        self.audit.push((owner, entry.neutral()));
+        Ok(())
     }
 }
 

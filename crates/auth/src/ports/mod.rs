@@ -3,13 +3,27 @@
 //! One value, such as a database transaction, usually implements both. Methods see the writes made before through the
 //! same value, and nothing of a transaction that fails remains.
 
+mod mail;
+mod throttle;
+
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
+use plimsoll_core_domain::audit::AuditLog;
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
 use plimsoll_crypto::tokens::TokenDigest;
 use uuid::Uuid;
 
 use crate::{Account, EmailAddress, NewUser, Session, User};
+
+pub use mail::MailOutbox;
+pub use throttle::ThrottleStore;
+
+/// All that the use cases of accounts need of a store, in one transaction.
+pub trait AuthStore: AccountStore + SessionStore + ThrottleStore + MailOutbox + AuditLog {}
+
+impl<S> AuthStore for S where S: AccountStore + SessionStore + ThrottleStore + MailOutbox + AuditLog + ?Sized {}
 
 /// Where users are kept.
 pub trait AccountStore {
@@ -107,6 +121,35 @@ pub trait SessionStore {
         &mut self,
         user: UserId,
         except: Option<Uuid>,
+        at: DateTime<Utc>,
+    ) -> Result<u64, StoreError>;
+
+    /// Gives a live session a new token; the old one opens nothing from the commit on. With `step_up_until`, a factor was
+    /// proven now at `step_up_ip`. `false` when the session is not live.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn rotate_session(
+        &mut self,
+        user: UserId,
+        session: Uuid,
+        digest: &TokenDigest,
+        step_up: Option<(DateTime<Utc>, Option<IpAddr>)>,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
+
+    /// Ends everything that was opened for the user before: every session but `except`, login challenges, reset links,
+    /// and API tokens when asked. Returns how many sessions ended.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn close_doors(
+        &mut self,
+        user: UserId,
+        except: Option<Uuid>,
+        with_api_tokens: bool,
         at: DateTime<Utc>,
     ) -> Result<u64, StoreError>;
 }

@@ -1,0 +1,190 @@
+//! The mails that accounts send: what they say, and their rendering.
+
+mod token;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::EmailAddress;
+
+pub use token::MailToken;
+
+/// From where and when something was done, as mails show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The client's address.
+    pub ip: Option<String>,
+    /// What the client calls itself.
+    pub user_agent: Option<String>,
+}
+
+impl From<&crate::Act> for Circumstances {
+    fn from(act: &crate::Act) -> Self {
+        Self {
+            at: act.at,
+            ip: act.client.ip().map(|ip| ip.to_string()),
+            user_agent: act.client.user_agent().map(str::to_owned),
+        }
+    }
+}
+
+/// A mail. Its tokens are bearer secrets: it is stored sealed and never printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Mail {
+    /// Confirms the address of a new account.
+    VerifyEmail {
+        /// Of the link.
+        token: MailToken,
+        /// When the link ends.
+        expires_at: DateTime<Utc>,
+    },
+    /// Somebody registered with an address that has an account.
+    AlreadyRegistered {
+        /// Of that registration.
+        circumstances: Circumstances,
+    },
+    /// The address is confirmed.
+    Welcome {
+        /// What others call the user.
+        display_name: Option<String>,
+    },
+    /// A link to choose a new password.
+    ResetPassword {
+        /// Of the link.
+        token: MailToken,
+        /// Of the link that voids it.
+        cancel: MailToken,
+        /// When both end.
+        expires_at: DateTime<Utc>,
+        /// Of the request.
+        circumstances: Circumstances,
+    },
+    /// The password was changed or reset.
+    PasswordChanged {
+        /// Of a reset: of its request.
+        requested: Option<Circumstances>,
+        /// Of the change itself.
+        circumstances: Circumstances,
+    },
+    /// Confirms a new address; goes to that.
+    ConfirmNewEmail {
+        /// Of the link.
+        token: MailToken,
+        /// When it ends.
+        expires_at: DateTime<Utc>,
+    },
+    /// Tells the old address of an asked change.
+    EmailChangeAsked {
+        /// The new address.
+        new_email: String,
+        /// Of the link that takes it back.
+        cancel: MailToken,
+        /// When that ends.
+        expires_at: DateTime<Utc>,
+        /// Of the request.
+        circumstances: Circumstances,
+    },
+    /// Tells both addresses of a change.
+    EmailChanged {
+        /// The old address.
+        old_email: String,
+        /// The new address.
+        new_email: String,
+        /// Of the confirmation.
+        circumstances: Circumstances,
+    },
+    /// The second factor is on.
+    TwoFactorEnabled {
+        /// Of the act.
+        circumstances: Circumstances,
+    },
+    /// The second factor is off.
+    TwoFactorDisabled {
+        /// Of the act.
+        circumstances: Circumstances,
+    },
+    /// An administrator began to reset the second factor.
+    TwoFactorResetBegun {
+        /// When it takes effect.
+        due_at: DateTime<Utc>,
+        /// Of the link that stops it.
+        cancel: MailToken,
+    },
+    /// A backup code was used.
+    BackupCodeUsed {
+        /// How many are left.
+        left: usize,
+        /// Of the use.
+        circumstances: Circumstances,
+    },
+    /// All backup codes were replaced.
+    NewBackupCodes {
+        /// Of the act.
+        circumstances: Circumstances,
+    },
+    /// An API token was made.
+    NewApiToken {
+        /// Its name.
+        name: String,
+        /// What it may do.
+        scopes: Vec<String>,
+        /// When it ends.
+        expires_at: DateTime<Utc>,
+        /// Of the act.
+        circumstances: Circumstances,
+    },
+    /// An API token ends soon.
+    ApiTokenExpires {
+        /// Its name.
+        name: String,
+        /// When.
+        expires_at: DateTime<Utc>,
+    },
+    /// A sign-in from a new device or network, or after failures.
+    NewSignIn {
+        /// Why it is told.
+        reason: SignInReason,
+        /// Of the link that signs out everywhere.
+        logout_everywhere: MailToken,
+        /// Of the sign-in.
+        circumstances: Circumstances,
+    },
+    /// The password was right, the second factor never came.
+    UnfinishedSignIn {
+        /// Of the attempt.
+        circumstances: Circumstances,
+    },
+    /// A factor was disabled after too many failures.
+    FactorDisabled {
+        /// `password` or `totp`.
+        factor: String,
+        /// Of the last failure.
+        circumstances: Circumstances,
+    },
+}
+
+/// Why a sign-in is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignInReason {
+    /// A device or network not seen before.
+    NewPlace,
+    /// There were failures before it.
+    AfterFailures,
+}
+
+/// A mail as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// To whom.
+    pub to: EmailAddress,
+    /// One line.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+    /// HTML.
+    pub html: String,
+}

@@ -1,0 +1,21 @@
+use chrono::{DateTime, Utc};
+use plimsoll_core_domain::StoreError;
+
+use crate::throttle::{Limit, Verdict};
+
+/// Where attempts are counted, so that neither a restart nor another instance forgets them.
+pub trait ThrottleStore {
+    /// Counts one attempt under `kind` (at most 32 characters) and `key` (at most 32 bytes), unless that is over the limit.
+    /// Atomic: parallel calls never let more through than the limit has.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn take(
+        &mut self,
+        kind: &str,
+        key: &[u8],
+        limit: Limit,
+        now: DateTime<Utc>,
+    ) -> Result<Verdict, StoreError>;
+}
