@@ -9,6 +9,7 @@ use plimsoll_core_domain::order::{OrderSource, SourceKind};
 use plimsoll_core_domain::{AccountId, ClientOrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::{
     ClientOrderIdKey, CryptoRng, InstallationKey, KeyPurpose, KeyRing, MacChain, OpenError, OrderOrigin,
+    Pepper,
 };
 use plimsoll_reliability::idempotency::IdempotencyKey;
 
@@ -24,6 +25,10 @@ pub struct PlatformKeys {
     pub audit: MacChain,
     /// Derives client order ids.
     pub order_ids: ClientOrderIdKey,
+    /// Keyed digests of values that could be guessed.
+    pub pepper: Pepper,
+    /// Seals what is stored sealed.
+    pub ring: KeyRing,
 }
 
 impl fmt::Debug for PlatformKeys {
@@ -61,14 +66,20 @@ impl PlatformKeys {
     where
         R: CryptoRng + ?Sized,
     {
-        let (audit, order_ids) = db.run_blocking(|tx| {
-            let audit = tx.installation_key(ring, KeyPurpose::AuditMac, rng)?;
-            Ok::<_, KeysError>((audit, tx.installation_key(ring, KeyPurpose::OrderId, rng)?))
+        let (audit, order_ids, pepper) = db.run_blocking(|tx| {
+            let mut key = |purpose| tx.installation_key(ring, purpose, rng);
+            Ok::<_, KeysError>((
+                key(KeyPurpose::AuditMac)?,
+                key(KeyPurpose::OrderId)?,
+                key(KeyPurpose::Pepper)?,
+            ))
         })?;
         let fault = |why: String| StoreError::new(StoreErrorKind::Other, why);
         Ok(Self {
             audit: MacChain::new(&audit).map_err(|why| fault(why.to_string()))?,
             order_ids: ClientOrderIdKey::new(&order_ids).map_err(|why| fault(why.to_string()))?,
+            pepper: Pepper::new(&pepper).map_err(|why| fault(why.to_string()))?,
+            ring: ring.clone(),
         })
     }
 }

@@ -2,10 +2,11 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod auth;
 mod idempotency;
 pub mod keys;
 pub mod orders;
 pub mod portfolio;
-mod sessions;
+pub mod sessions;
 pub mod streams;
 mod users;

@@ -38,23 +38,30 @@ struct SessionRow {
     user_agent: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     step_up_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    step_up_ip: Option<String>,
+    #[diesel(sql_type = Text)]
+    transport: String,
 }
 
 macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id AS session_user, s.created_at AS session_created_at, s.last_seen_at, \
-         s.idle_expires_at, s.expires_at, s.revoked_at, host(s.ip) AS ip, s.user_agent, s.step_up_until"
+         s.idle_expires_at, s.expires_at, s.revoked_at, host(s.ip) AS ip, s.user_agent, s.step_up_until, host(s.step_up_ip) AS step_up_ip, \
+         s.transport"
     };
 }
 
 impl TryFrom<SessionRow> for Session {
     type Error = StoreError;
     fn try_from(row: SessionRow) -> Result<Self, StoreError> {
-        let ip = row
-            .ip
-            .map(|text| text.parse::<IpAddr>())
-            .transpose()
-            .map_err(|why| StoreError::inconsistent("sessions", "ip", row.session_id, why))?;
+        let id = row.session_id;
+        let address = |column: &'static str, text: Option<String>| {
+            text.map(|text| text.parse::<IpAddr>())
+                .transpose()
+                .map_err(|why| StoreError::inconsistent("sessions", column, id, why))
+        };
+        let (ip, step_up_ip) = (address("ip", row.ip)?, address("step_up_ip", row.step_up_ip)?);
         Ok(Self {
             id: row.session_id,
             user_id: UserId(row.session_user),
@@ -66,6 +73,11 @@ impl TryFrom<SessionRow> for Session {
             ip,
             user_agent: row.user_agent,
             step_up_until: row.step_up_until,
+            step_up_ip,
+            transport: row
+                .transport
+                .parse()
+                .map_err(|why: &str| StoreError::inconsistent("sessions", "transport", id, why))?,
         })
     }
 }
@@ -82,7 +94,8 @@ impl SessionStore for Tx<'_> {
     fn insert_session(&mut self, digest: &TokenDigest, session: &Session) -> Result<(), StoreError> {
         prepared(
             "INSERT INTO sessions (user_id, id, token_digest, created_at, last_seen_at, idle_expires_at, expires_at, \
-             step_up_until, ip, user_agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?::inet, ?)",
+             step_up_until, step_up_ip, transport, ip, user_agent) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?::inet, ?, ?::inet, ?)",
         )
         .bind::<BigInt, _>(session.user_id.0)
         .bind::<SqlUuid, _>(session.id)
@@ -92,6 +105,8 @@ impl SessionStore for Tx<'_> {
         .bind::<Timestamptz, _>(session.idle_expires_at)
         .bind::<Timestamptz, _>(session.expires_at)
         .bind::<Nullable<Timestamptz>, _>(session.step_up_until)
+        .bind::<Nullable<Text>, _>(session.step_up_ip.map(|ip| ip.to_string()))
+        .bind::<Text, _>(session.transport.as_str())
         .bind::<Nullable<Text>, _>(session.ip.map(|ip| ip.to_string()))
         .bind::<Nullable<Text>, _>(session.user_agent.as_deref())
         .execute(self.conn())
@@ -160,6 +175,7 @@ impl SessionStore for Tx<'_> {
         .bind::<SqlUuid, _>(session)
         .execute(self.conn())
         .store()?;
+        self.logins_changed(user);
         Ok(changed == 1)
     }
 
@@ -177,11 +193,87 @@ impl SessionStore for Tx<'_> {
         .bind::<Nullable<SqlUuid>, _>(except)
         .execute(self.conn())
         .store()?;
+        self.logins_changed(user);
         Ok(changed as u64)
+    }
+
+    fn rotate_session(
+        &mut self,
+        user: UserId,
+        session: Uuid,
+        digest: &TokenDigest,
+        step_up: Option<(DateTime<Utc>, Option<IpAddr>)>,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let (until, ip) = step_up.unzip();
+        let changed = prepared(
+            "UPDATE sessions SET token_digest = ?, step_up_until = coalesce(?, step_up_until), \
+             step_up_ip = CASE WHEN ? THEN ?::inet ELSE step_up_ip END \
+             WHERE user_id = ? AND id = ? AND revoked_at IS NULL AND expires_at > ? AND idle_expires_at > ?",
+        )
+        .bind::<Binary, _>(digest.as_bytes().as_slice())
+        .bind::<Nullable<Timestamptz>, _>(until)
+        .bind::<diesel::sql_types::Bool, _>(until.is_some())
+        .bind::<Nullable<Text>, _>(ip.flatten().map(|ip| ip.to_string()))
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(session)
+        .bind::<Timestamptz, _>(at)
+        .bind::<Timestamptz, _>(at)
+        .execute(self.conn())
+        .store()?;
+        self.logins_changed(user);
+        Ok(changed == 1)
+    }
+
+    fn close_doors(
+        &mut self,
+        user: UserId,
+        except: Option<Uuid>,
+        with_api_tokens: bool,
+        at: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let ended = self.revoke_all_sessions_of(user, except, at)?;
+        for statement in [
+            "UPDATE login_challenges SET voided_at = ? WHERE user_id = ? AND used_at IS NULL AND voided_at IS NULL",
+            "UPDATE password_reset_tokens SET voided_at = ? WHERE user_id = ? AND used_at IS NULL AND voided_at IS NULL",
+        ] {
+            prepared(statement)
+                .bind::<Timestamptz, _>(at)
+                .bind::<BigInt, _>(user.0)
+                .execute(self.conn())
+                .store()?;
+        }
+        if with_api_tokens {
+            prepared("UPDATE api_tokens SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL")
+                .bind::<Timestamptz, _>(at)
+                .bind::<BigInt, _>(user.0)
+                .execute(self.conn())
+                .store()?;
+        }
+        Ok(ended)
     }
 }
 
+/// The topic of a change of who may use what of the user's.
+#[must_use]
+pub fn logins_topic(user: UserId) -> String {
+    format!("{LOGINS}{user}")
+}
+
+/// The user that a topic made by [`logins_topic`] is about.
+#[must_use]
+pub fn user_of_logins_topic(topic: &str) -> Option<UserId> {
+    topic.strip_prefix(LOGINS)?.parse().ok().map(UserId)
+}
+
+const LOGINS: &str = "logins:";
+
 impl Tx<'_> {
+    /// Tells every instance, after the commit, that what it knows of the user's sessions, tokens, role and state is old.
+    pub(crate) fn logins_changed(&mut self, user: UserId) {
+        self.wake(logins_topic(user));
+    }
+
     /// Whether a session may still be used, and its user too.
     ///
     /// # Errors

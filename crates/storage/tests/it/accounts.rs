@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use plimsoll_auth::ports::{AccountStore, SessionStore};
-use plimsoll_auth::{AccountState, EmailAddress, NewUser, Role, Session, User};
+use plimsoll_auth::{AccountState, EmailAddress, NewUser, Role, Session, Transport, User};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
@@ -45,6 +45,8 @@ fn session(user: UserId, n: u128) -> Session {
         ip: Some("2001:db8::17".parse::<IpAddr>().unwrap()),
         user_agent: Some("Mozilla/5.0 (test)".into()),
         step_up_until: Some(at(50)),
+        step_up_ip: Some("2001:db8::17".parse::<IpAddr>().unwrap()),
+        transport: Transport::Cookie,
     }
 }
 
@@ -163,7 +165,13 @@ fn a_session_and_its_user_are_one_statement() {
     assert_eq!(counter.sent(), 1);
     assert!(!counter.texts()[0].contains("password_hash"), "{:?}", counter.texts());
     assert_eq!(read(&world.db, |tx| tx.session_by_digest(&digest(2))), None);
-    let bare = Session { ip: None, user_agent: None, step_up_until: None, ..session(world.user, 2) };
+    let bare = Session {
+        ip: None,
+        user_agent: None,
+        step_up_until: None,
+        step_up_ip: None,
+        ..session(world.user, 2)
+    };
     read(&world.db, |tx| tx.insert_session(&digest(2), &bare));
     assert_eq!(stored(&world.db, 2).0, bare);
     let twin = world.db.read_blocking(|tx| tx.insert_session(&digest(2), &session(world.user, 3)));
