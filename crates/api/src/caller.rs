@@ -11,6 +11,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, USER_AGENT};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use plimsoll_auth::sessions::{Activity, Authenticated, authenticate};
+use plimsoll_auth::{Act, ClientInfo, Role};
 use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
 use plimsoll_core_domain::error::BusinessError;
@@ -42,6 +43,13 @@ impl Origin {
             user_agent: user_agent.map(|text| text.chars().take(400).collect()),
             request_id: request.extensions().get::<RequestId>().map(|id| id.0),
         }
+    }
+
+    /// The circumstances of an act from here.
+    #[must_use]
+    pub fn act(&self, session: Option<Uuid>, at: chrono::DateTime<chrono::Utc>) -> Act {
+        let client = ClientInfo::new(self.ip, self.user_agent.as_deref());
+        Act { client, request_id: self.request_id, session, at }
     }
 
     /// An audit entry of an act of `actor`.
@@ -111,6 +119,12 @@ impl SessionCache {
         seen.retain(|_, (_, known)| known.session.id != session);
     }
 
+    /// Forgets every session of a user.
+    pub fn forget_user(&self, user: UserId) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|_, (_, known)| known.user.id != user);
+    }
+
     /// Forgets what is too old.
     pub fn tidy(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +146,7 @@ pub async fn session_of(
     if let Some(known) = state.session_cache.get(&digest) {
         return Ok(known);
     }
-    let (policy, now) = (state.settings.sessions, state.clock.now());
+    let (policy, now) = (state.settings.policy.sessions, state.clock.now());
     let signed_in = state
         .db
         .read(move |tx| authenticate(tx, &digest, &policy, activity, now))
@@ -149,19 +163,127 @@ fn bearer(request: &HttpRequest) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
+type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+
+fn state_of(request: &HttpRequest) -> Result<web::Data<AppState>, Problem> {
+    let state = request.app_data::<web::Data<AppState>>();
+    state.cloned().ok_or_else(|| Problem::internal("the service was mounted without its state"))
+}
+
+impl Caller {
+    async fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let state = state_of(request)?;
+        let token = bearer(request).ok_or(BusinessError::AuthenticationFailed)?;
+        let signed_in = session_of(&state, token, Activity::User).await?;
+        Ok(Self { user: signed_in.user.id, signed_in, origin: Origin::of(request) })
+    }
+
+    /// The circumstances of what the caller does now.
+    #[must_use]
+    pub fn act(&self, state: &AppState) -> Act {
+        self.origin.act(Some(self.signed_in.session.id), state.clock.now())
+    }
+}
+
 impl FromRequest for Caller {
     type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+    type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move {
-            let state = request
-                .app_data::<web::Data<AppState>>()
-                .ok_or_else(|| Problem::internal("the service was mounted without its state"))?;
-            let token = bearer(&request).ok_or(BusinessError::AuthenticationFailed)?;
-            let signed_in = session_of(state, token, Activity::User).await?;
-            Ok(Self { user: signed_in.user.id, signed_in, origin: Origin::of(&request) })
-        })
+        Box::pin(async move { Self::of(&request).await })
     }
+}
+
+/// A caller of an open route: nobody is signed in, or it does not matter.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// From where.
+    pub origin: Origin,
+}
+
+impl Visitor {
+    /// The circumstances of what the visitor does now.
+    #[must_use]
+    pub fn act(&self, state: &AppState) -> Act {
+        self.origin.act(None, state.clock.now())
+    }
+}
+
+impl FromRequest for Visitor {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self { origin: Origin::of(&request) }) })
+    }
+}
+
+/// Callers with more to show than a valid token.
+macro_rules! stricter {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name(pub Caller);
+
+        impl std::ops::Deref for $name {
+            type Target = Caller;
+
+            fn deref(&self) -> &Caller {
+                &self.0
+            }
+        }
+
+        impl FromRequest for $name {
+            type Error = Problem;
+            type Future = Extracted<Self>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                let request = request.clone();
+                Box::pin(async move {
+                    let caller = Caller::of(&request).await?;
+                    let state = state_of(&request)?;
+                    let check: fn(&AppState, &Caller) -> Result<(), Problem> = $check;
+                    check(&state, &caller)?;
+                    Ok(Self(caller))
+                })
+            }
+        }
+    };
+}
+
+stricter!(
+    /// A caller with a session: an API token may not change the account itself.
+    SessionCaller,
+    |_, _| Ok(())
+);
+stricter!(
+    /// A session whose factor was proven a moment ago, from this address.
+    SteppedUp,
+    stepped_up
+);
+stricter!(
+    /// An administrator.
+    AdminCaller,
+    admin
+);
+stricter!(
+    /// An administrator whose factor was proven a moment ago, from this address.
+    AdminSteppedUp,
+    |state, caller| admin(state, caller).and_then(|()| stepped_up(state, caller))
+);
+
+fn admin(_: &AppState, caller: &Caller) -> Result<(), Problem> {
+    match caller.signed_in.user.role {
+        Role::Admin => Ok(()),
+        Role::User => Err(Problem::new("access_denied", "this is for administrators")),
+    }
+}
+
+fn stepped_up(state: &AppState, caller: &Caller) -> Result<(), Problem> {
+    if caller.signed_in.session.is_stepped_up(caller.origin.ip, state.clock.now()) {
+        return Ok(());
+    }
+    Err(Problem::new("step_up_required", "prove a factor again first: POST /auth/step-up"))
 }

@@ -3,9 +3,11 @@
 pub mod body;
 pub mod caller;
 pub mod gateway;
+pub mod hashing;
 pub mod idempotent;
 pub mod page;
 pub mod problem;
+pub mod reply;
 pub mod request_id;
 pub mod routes;
 pub mod schema;

@@ -79,6 +79,43 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "Authentication failed",
         "No valid credentials came with the request, or the ones given are wrong.",
     ),
+    kind(
+        "invalid_token",
+        400,
+        "Invalid token",
+        "The link has expired, was used, was replaced by a newer one, or never existed.",
+    ),
+    kind(
+        "challenge_expired",
+        401,
+        "Sign-in expired",
+        "The second step came too late, too often, or twice. Sign in again.",
+    ),
+    kind(
+        "step_up_required",
+        403,
+        "Proof of identity required",
+        "This needs a factor that was proven within the last minutes from the same address: POST /auth/step-up, with one of `methods`.",
+    ),
+    kind(
+        "csrf_failed",
+        403,
+        "Cross-site request refused",
+        "A request with the session cookie that changes state needs the header X-Plimsoll-CSRF: 1 and must come from the service's own origin.",
+    ),
+    kind(
+        "two_factor_enrolment_required",
+        403,
+        "Second factor required",
+        "Administrators need a second factor. Until it is enabled, only the account's own routes answer.",
+    ),
+    kind("last_admin", 409, "Last administrator", "The last active administrator stays one."),
+    kind(
+        "invalid_code",
+        422,
+        "Invalid code",
+        "The code is wrong, was used before, or is not of this moment.",
+    ),
     kind("access_denied", 403, "Access denied", "The caller is known and may not do this."),
     kind(
         "email_unverified",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use plimsoll_auth::SessionPolicy;
+use plimsoll_auth::AccountPolicy;
 use plimsoll_core_domain::{Clock, OrderId, UserId};
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::tokens::SecretToken;
@@ -17,12 +17,13 @@ use plimsoll_observability::health::HealthRegistry;
 use plimsoll_observability::readiness::Readiness;
 use plimsoll_realtime::Hub;
 use plimsoll_storage::Db;
+use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::ClientOrderIds;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::caller::SessionCache;
 use crate::gateway::TradingGateway;
+use crate::hashing::Hashing;
 use crate::problem::Problem;
 use crate::waiters::Waiters;
 
@@ -48,8 +49,10 @@ pub struct OrderRate {
 /// The settings of the service.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
-    /// Lives of sessions.
-    pub sessions: SessionPolicy,
+    /// Durations and limits of accounts.
+    pub policy: Arc<AccountPolicy>,
+    /// Where browsers find the service: scheme, host and port. Links in mails begin so.
+    pub public_url: String,
     /// `None`: no limit (benches).
     pub order_rate: Option<OrderRate>,
     /// How long a market order may wait before it is sent, and any other.
@@ -65,8 +68,8 @@ pub struct ApiSettings {
 /// Everything the routes share: the parts that it was made of, and what it keeps itself.
 pub struct AppState {
     parts: Parts,
-    /// Bounds the password hashes computed at once.
-    pub hashing: Arc<Semaphore>,
+    /// Computes password hashes.
+    pub hashing: Hashing,
     /// Sessions seen a moment ago.
     pub session_cache: SessionCache,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
@@ -103,6 +106,8 @@ pub struct Parts {
     pub health: Arc<HealthRegistry>,
     /// Password hashing.
     pub passwords: Arc<Passwords>,
+    /// The installation's keys.
+    pub keys: Arc<PlatformKeys>,
     /// Told of each logout.
     pub on_logout: Arc<dyn Fn(UserId, Uuid) + Send + Sync>,
 }
@@ -115,9 +120,10 @@ impl AppState {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
             (rate, RateLimiter::keyed(quota))
         });
+        let hashing = Hashing::new(Arc::clone(&parts.passwords), settings.parallel_hashes);
         Self {
             parts,
-            hashing: Arc::new(Semaphore::new(settings.parallel_hashes.max(1))),
+            hashing,
             session_cache: SessionCache::new(settings.session_cache),
             order_limiter,
             settings,

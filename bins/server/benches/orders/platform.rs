@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
 use plimsoll_auth::ports::{AccountStore, SessionStore};
-use plimsoll_auth::{EmailAddress, NewUser, Role, Session, SessionPolicy};
+use plimsoll_auth::{AccountPolicy, EmailAddress, NewUser, Role, Session, Transport};
 use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Clock, StoreError, SystemClock};
@@ -166,7 +166,8 @@ fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
         cors_origins: Vec::new(),
         health: HealthRegistry::new(SystemClock.now()),
         api: ApiSettings {
-            sessions: SessionPolicy::default(),
+            policy: Arc::new(AccountPolicy::default()),
+            public_url: "http://localhost".to_owned(),
             order_rate: None,
             submit_within: (delta(timings.submit_deadline_market)?, delta(timings.submit_deadline_other)?),
             default_wait: Duration::from_secs(2),
@@ -217,6 +218,8 @@ fn seed(db: &Db, users: usize) -> Result<(Vec<String>, i64)> {
                 ip: None,
                 user_agent: None,
                 step_up_until: None,
+                step_up_ip: None,
+                transport: Transport::Bearer,
             };
             tx.insert_session(&digest, &session)?;
             Ok::<_, StoreError>((id.0, account.0))

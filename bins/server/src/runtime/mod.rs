@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
-use plimsoll_auth::SessionPolicy;
+use plimsoll_auth::{AccountPolicy, SessionPolicy};
 use plimsoll_broker::{Alpaca, AlpacaConfig};
 use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::{Clock, SystemClock};
@@ -109,7 +109,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             listener,
             cors_origins: settings.cors_origins.clone(),
             health: health(settings, &clock),
-            api: api_settings(settings)?,
+            api: api_settings(settings, address)?,
             sockets: WsSettings {
                 max_per_user: settings.limits.ws_per_user,
                 max_per_ip: settings.limits.ws_per_ip,
@@ -252,12 +252,16 @@ fn connect(
     vec![(row, adapter)]
 }
 
-fn api_settings(settings: &Settings) -> Result<ApiSettings, StartError> {
+fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings, StartError> {
     let delta = |time: Duration| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
     let (idle, lifetime) = (settings.limits.session_idle, settings.limits.session_lifetime);
+    let sessions = SessionPolicy::new(delta(idle), delta(lifetime), SESSIONS_PER_USER)
+        .map_err(|why| StartError::Setting { setting: "SESSION_LIFETIME", message: why.to_string() })?;
+    let mut policy = AccountPolicy { sessions, ..AccountPolicy::default() };
+    policy.registration.password_min_length = settings.limits.password_min_length;
     Ok(ApiSettings {
-        sessions: SessionPolicy::new(delta(idle), delta(lifetime), SESSIONS_PER_USER)
-            .map_err(|why| StartError::Setting { setting: "SESSION_LIFETIME", message: why.to_string() })?,
+        policy: Arc::new(policy),
+        public_url: settings.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
         order_rate: settings.limits.order_rate,
         submit_within: (
             delta(settings.timings.submit_deadline_market),

@@ -1,23 +1,21 @@
 //! `POST /auth/login`.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
+use plimsoll_auth::ClientInfo;
 use plimsoll_auth::login::{
     LoginError, NewSession, Refusal, RefusalReason, SignedIn, Verified, finish, prepare,
 };
-use plimsoll_auth::{ClientInfo, User};
-use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::audit::AuditOutcome;
-use plimsoll_core_domain::views::At;
 use plimsoll_crypto::OsRandom;
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use secrecy::SecretString;
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::body::Body;
 use crate::caller::Origin;
 use crate::problem::Problem;
-use crate::schema;
 use crate::state::AppState;
+use crate::{reply, schema};
 
 /// Who wants to sign in.
 #[derive(Deserialize, ToSchema)]
@@ -37,34 +35,6 @@ pub struct Login {
 pub enum Transport {
     /// In the Authorization header.
     Bearer,
-}
-
-#[derive(Serialize)]
-struct Token<'a> {
-    token: &'a str,
-    token_type: &'static str,
-    expires_at: At,
-    user: UserView<'a>,
-}
-
-/// A user as the API shows one.
-#[derive(Serialize)]
-pub(crate) struct UserView<'a> {
-    id: UserId,
-    email: String,
-    display_name: Option<&'a str>,
-    role: &'static str,
-}
-
-impl<'a> From<&'a User> for UserView<'a> {
-    fn from(user: &'a User) -> Self {
-        Self {
-            id: user.id,
-            email: user.email.to_string(),
-            display_name: user.display_name.as_deref(),
-            role: user.role.as_str(),
-        }
-    }
 }
 
 /// Signs in: a session token for the Authorization header, shown once.
@@ -96,15 +66,7 @@ pub async fn login(
         outcome = attempt(&state, &origin, &asked).await;
     }
     match outcome {
-        Ok(signed_in) => {
-            let token = signed_in.token.expose_text();
-            Ok(HttpResponse::Ok().json(Token {
-                token: token.expose_secret(),
-                token_type: "Bearer",
-                expires_at: At(signed_in.session.expires_at),
-                user: UserView::from(&signed_in.user),
-            }))
-        }
+        Ok(signed_in) => Ok(reply::signed_in(&signed_in.token, &signed_in.session, &signed_in.user)),
         Err(error) => {
             record_refusal(&state, &origin, &error).await?;
             Err(error.into())
@@ -115,24 +77,10 @@ pub async fn login(
 async fn attempt(state: &AppState, origin: &Origin, asked: &Login) -> Result<SignedIn, LoginError> {
     let email = asked.email.clone();
     let prepared = state.db.read(move |tx| prepare(tx, &email)).await?;
-    // A few hashes at once, off the async workers; who comes too late is told at once.
-    let permit =
-        match tokio::time::timeout(std::time::Duration::from_secs(2), state.hashing.clone().acquire_owned())
-            .await
-        {
-            Ok(Ok(permit)) => permit,
-            _ => return Err(plimsoll_core_domain::StoreError::busy(std::time::Duration::from_secs(1)).into()),
-        };
-    let (passwords, password) = (state.passwords.clone(), asked.password.clone());
-    let verified: Verified = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        prepared.verify(&passwords, &password, &mut OsRandom)
-    })
-    .await
-    .map_err(|error| {
-        plimsoll_core_domain::StoreError::new(plimsoll_core_domain::StoreErrorKind::Other, error.to_string())
-    })??;
-    let (policy, now, origin) = (state.settings.sessions, state.clock.now(), origin.clone());
+    let password = asked.password.clone();
+    let verified: Verified =
+        state.hashing.run(move |passwords| prepared.verify(passwords, &password, &mut OsRandom)).await??;
+    let (policy, now, origin) = (state.settings.policy.sessions, state.clock.now(), origin.clone());
     let new = NewSession { id: state.ids.request_id(), token: state.ids.session_token() };
     state
         .db

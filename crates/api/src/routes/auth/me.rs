@@ -2,10 +2,10 @@
 
 use actix_web::{HttpResponse, get, web};
 
-use super::login::UserView;
 use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::problem::Problem;
+use crate::reply::UserView;
 use crate::schema;
 
 /// Who is signed in.
