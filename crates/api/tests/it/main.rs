@@ -1,0 +1,6 @@
+//! The service over HTTP, on a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod basics;
+mod world;

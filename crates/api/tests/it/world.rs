@@ -1,0 +1,274 @@
+#![allow(dead_code, reason = "each feature uses its part of it")]
+//! The whole service on a loopback port over a database of its own, with a clock that moves when told to.
+
+use std::net::TcpListener;
+use std::num::NonZeroU32;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
+use plimsoll_api::gateway::{GatewayError, SeenAccount, TradingGateway};
+use plimsoll_api::request_id::identify;
+use plimsoll_api::routes::openapi::OpenApiText;
+use plimsoll_api::sockets::SessionAuthenticator;
+use plimsoll_api::state::{ApiSettings, AppState, IdSource, OrderRate, Parts};
+use plimsoll_api::waiters::Waiters;
+use plimsoll_api::ws::{WebSockets, WsSettings};
+use plimsoll_auth::ports::AccountStore;
+use plimsoll_auth::{AccountPolicy, NewUser, Role};
+use plimsoll_core_domain::broker::{BrokerAsset, HistoryQuery, PortfolioHistory};
+use plimsoll_core_domain::{Clock, OrderId, Price, StoreError, Symbol, UserId};
+use plimsoll_crypto::passwords::{HashParams, Passwords};
+use plimsoll_crypto::tokens::SecretToken;
+use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
+use plimsoll_observability::health::HealthRegistry;
+use plimsoll_observability::readiness::Readiness;
+use plimsoll_realtime::{CloseCode, Hub, HubSettings};
+use plimsoll_storage::Db;
+use plimsoll_storage::platform::keys::PlatformKeys;
+use plimsoll_storage::platform::streams::StreamLog;
+use plimsoll_testkit::{FixedClock, TestDb};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The password of every user that [`World::user`] makes.
+pub(crate) const PASSWORD: &str = "correct horse battery staple 7";
+
+pub(crate) struct World {
+    pub(crate) test: TestDb,
+    pub(crate) db: Db,
+    pub(crate) keys: Arc<PlatformKeys>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) url: String,
+    pub(crate) state: web::Data<AppState>,
+    passwords: Arc<Passwords>,
+    server: ServerHandle,
+}
+
+struct Ids;
+
+impl IdSource for Ids {
+    fn order_id(&self) -> OrderId {
+        OrderId(Uuid::now_v7())
+    }
+    fn request_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+    fn session_token(&self) -> SecretToken {
+        SecretToken::generate(&mut OsRandom)
+    }
+}
+
+/// No broker is connected.
+struct NoBroker;
+
+impl TradingGateway for NoBroker {
+    fn asset<'a>(&'a self, _: UserId, _: &'a Symbol) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>> {
+        Box::pin(async { Err(GatewayError::NoAccount) })
+    }
+    fn account(&self, _: UserId) -> BoxFuture<'_, Result<SeenAccount, GatewayError>> {
+        Box::pin(async { Err(GatewayError::NoAccount) })
+    }
+    fn history<'a>(
+        &'a self,
+        _: UserId,
+        _: &'a HistoryQuery,
+    ) -> BoxFuture<'a, Result<PortfolioHistory, GatewayError>> {
+        Box::pin(async { Err(GatewayError::NoAccount) })
+    }
+    fn price(&self, _: UserId, _: &Symbol) -> Option<Price> {
+        None
+    }
+    fn may_trade(&self, _: UserId) -> bool {
+        true
+    }
+}
+
+fn ring() -> KeyRing {
+    let stretching = Stretching::new([7; 16].to_vec(), 600_000).unwrap();
+    let key = "8f1c7a9d2e4b6053f1e2d3c4b5a697887766554433221100ffeeddccbbaa9988";
+    KeyRing::new(&MasterKey::parse(key, &stretching).unwrap())
+}
+
+impl World {
+    /// With the default limits, administrators without a second factor allowed.
+    pub(crate) async fn start() -> Self {
+        Self::with(|policy| policy.require_admin_2fa = false).await
+    }
+
+    /// With limits of the test's own.
+    pub(crate) async fn with(change: impl FnOnce(&mut AccountPolicy)) -> Self {
+        let mut policy = AccountPolicy::default();
+        change(&mut policy);
+        let test = TestDb::platform();
+        let keys = Arc::new(PlatformKeys::load_or_create(&test.db(), &ring(), &mut OsRandom).unwrap());
+        let db = test.db().with_keys(Arc::clone(&keys));
+        let clock = Arc::new(FixedClock::at("2026-06-01T14:00:00Z"));
+        let passwords = Arc::new(Passwords::new(HashParams::MINIMUM, &mut OsRandom).unwrap());
+        let hub = Hub::new(Arc::new(StreamLog(db.clone())), HubSettings::default());
+        let readiness = Readiness::starting(["database"]);
+        readiness.settled("database");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let closing = hub.clone();
+        let parts = Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(Ids),
+            client_order_ids: Arc::clone(&keys) as _,
+            keys: Arc::clone(&keys),
+            gateway: Arc::new(NoBroker),
+            hub: hub.clone(),
+            waiters: Waiters::default(),
+            readiness,
+            health: Arc::new(HealthRegistry::new(clock.now())),
+            passwords: Arc::clone(&passwords),
+            on_logout: Arc::new(move |_, session: Uuid| {
+                closing.close_login(&session.to_string(), CloseCode::Unauthenticated);
+            }),
+        };
+        let rate = NonZeroU32::new(1_000).unwrap();
+        let settings = ApiSettings {
+            policy: Arc::new(policy),
+            public_url: url.clone(),
+            order_rate: Some(OrderRate { per_second: rate, burst: rate }),
+            submit_within: (TimeDelta::seconds(60), TimeDelta::seconds(300)),
+            default_wait: Duration::from_millis(50),
+            session_cache: Duration::ZERO,
+            parallel_hashes: 2,
+        };
+        let state = web::Data::new(AppState::new(parts, settings));
+        let authenticator = Arc::new(SessionAuthenticator(state.clone()));
+        let sockets = web::Data::new(WebSockets::new(hub, authenticator, WsSettings::default()));
+        let document = web::Data::new(OpenApiText(plimsoll_api::openapi_document()));
+        let (started, starting) = mpsc::channel();
+        let served = state.clone();
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let server = HttpServer::new(move || {
+                    let (state, sockets, document) = (served.clone(), sockets.clone(), document.clone());
+                    App::new()
+                        .wrap(from_fn(identify))
+                        .configure(plimsoll_api::configure(state, sockets, document))
+                })
+                .workers(1)
+                .disable_signals()
+                .listen(listener)
+                .unwrap()
+                .run();
+                started.send(server.handle()).unwrap();
+                server.await.unwrap();
+            });
+        });
+        let server = starting.recv().unwrap();
+        Self { test, db, keys, clock, url, state, passwords, server }
+    }
+
+    /// A verified user with [`PASSWORD`].
+    pub(crate) fn user(&self, email: &str, role: Role) -> UserId {
+        let now = self.clock.now();
+        let new = NewUser {
+            email: email.parse().unwrap(),
+            display_name: None,
+            role,
+            password_hash: self.passwords.hash(&PASSWORD.to_owned().into(), &mut OsRandom).unwrap(),
+            email_verified_at: Some(now),
+            created_at: now,
+        };
+        self.db.run_blocking(|tx| tx.insert_user(&new)).unwrap_or_else(|why: StoreError| panic!("{why}"))
+    }
+
+    /// A client that nobody is signed in with.
+    pub(crate) fn client(&self) -> Client {
+        Client { http: http(), url: self.url.clone(), token: None, headers: Vec::new() }
+    }
+
+    /// A client signed in by password.
+    pub(crate) async fn login(&self, email: &str) -> Client {
+        let body = serde_json::json!({ "email": email, "password": PASSWORD });
+        let reply = self.client().post("/auth/login", &body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        self.client().bearer(reply.body["token"].as_str().unwrap())
+    }
+
+    /// The rows of a query, as JSON.
+    pub(crate) fn rows(&self, query: &str) -> Vec<Value> {
+        self.test.rows(query)
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.server.stop(false));
+    }
+}
+
+fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    /// Null when the body is empty or no JSON.
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+/// A client of the service.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Client {
+    pub(crate) fn bearer(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Reply { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+    }
+}
