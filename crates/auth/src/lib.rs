@@ -5,6 +5,7 @@ mod client;
 mod email;
 pub mod login;
 pub mod mail;
+pub mod password_rules;
 mod policy;
 pub mod ports;
 pub mod sessions;
