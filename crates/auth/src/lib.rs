@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod act;
+pub mod backup_codes;
+pub mod challenges;
 mod client;
 mod email;
 pub mod login;
@@ -8,10 +10,15 @@ pub mod mail;
 pub mod password_rules;
 mod policy;
 pub mod ports;
+pub mod qr;
 pub mod sessions;
+pub mod step_up;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;
+pub mod totp;
+pub mod two_factor;
+pub mod two_factor_reset;
 mod user;
 
 pub use act::Act;

@@ -3,8 +3,10 @@
 //! One value, such as a database transaction, usually implements both. Methods see the writes made before through the
 //! same value, and nothing of a transaction that fails remains.
 
+mod challenges;
 mod mail;
 mod throttle;
+mod two_factor;
 
 use std::net::IpAddr;
 
@@ -17,13 +19,28 @@ use uuid::Uuid;
 
 use crate::{Account, EmailAddress, NewUser, Session, User};
 
+pub use challenges::ChallengeStore;
 pub use mail::MailOutbox;
 pub use throttle::ThrottleStore;
+pub use two_factor::TwoFactorStore;
 
 /// All that the use cases of accounts need of a store, in one transaction.
-pub trait AuthStore: AccountStore + SessionStore + ThrottleStore + MailOutbox + AuditLog {}
+pub trait AuthStore:
+    AccountStore + SessionStore + ThrottleStore + TwoFactorStore + ChallengeStore + MailOutbox + AuditLog
+{
+}
 
-impl<S> AuthStore for S where S: AccountStore + SessionStore + ThrottleStore + MailOutbox + AuditLog + ?Sized {}
+impl<S> AuthStore for S where
+    S: AccountStore
+        + SessionStore
+        + ThrottleStore
+        + TwoFactorStore
+        + ChallengeStore
+        + MailOutbox
+        + AuditLog
+        + ?Sized
+{
+}
 
 /// Where users are kept.
 pub trait AccountStore {

@@ -2,6 +2,7 @@
 
 mod mail;
 mod throttle;
+mod two_factor;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub struct MemoryStore {
     audit: Vec<(Option<UserId>, AuditEntry)>,
     mails: Vec<PostedMail>,
     throttles: throttle::Buckets,
+    factors: two_factor::Factors,
     fail_at: Option<(usize, StoreErrorKind)>,
 }
 
@@ -221,6 +223,7 @@ impl SessionStore for MemoryStore {
         _with_api_tokens: bool,
         at: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
+        self.void_challenges(user, at);
         self.revoke_all_sessions_of(user, except, at)
     }
 }
