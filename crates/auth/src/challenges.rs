@@ -15,7 +15,9 @@ use uuid::Uuid;
 use crate::backup_codes::BackupCodes;
 use crate::login::NewSession;
 use crate::ports::{AuthStore, ChallengeStore};
-use crate::two_factor::{self, Attempt, Begun, CodeRefusal, Method, Purpose, Settled, SubmittedCode, Verified};
+use crate::two_factor::{
+    self, Attempt, Begun, CodeRefusal, Method, Purpose, Settled, SubmittedCode, Verified,
+};
 use crate::{AccountPolicy, AccountState, Act, Session, Transport, User, sessions};
 
 /// A right password that waits for its second factor.
@@ -229,7 +231,10 @@ where
         Settled::Proven(proof) => proof,
     };
     if !store.use_challenge(user, challenge.id, act.at)? {
-        return Err(StoreError::new(StoreErrorKind::Contention, "a challenge ended under its account's lock"));
+        return Err(StoreError::new(
+            StoreErrorKind::Contention,
+            "a challenge ended under its account's lock",
+        ));
     }
     let started = sessions::start(store, policy, user, challenge.transport, new, true, act)?;
     let mut detail = json!({ "session_id": started.session.id, "method": proof.method.as_str() });

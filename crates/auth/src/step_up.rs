@@ -15,7 +15,8 @@ use crate::backup_codes::BackupCodes;
 use crate::ports::AuthStore;
 use crate::two_factor::proof::{ACCEPTED, STARTED, THROTTLED, audit, blocked};
 use crate::two_factor::{
-    self, Attempt, AttemptRecord, Begun, Budget, CodeRefusal, Method, Purpose, Settled, SubmittedCode, Verified,
+    self, Attempt, AttemptRecord, Begun, Budget, CodeRefusal, Method, Purpose, Settled, SubmittedCode,
+    Verified,
 };
 use crate::{AccountPolicy, Act, Session};
 
@@ -93,7 +94,9 @@ where
             Begun::NoFactor => Started::Wanted(wanted),
         });
     }
-    let (Some(account), Some(password)) = (account, given.password) else { return Ok(Started::Wanted(wanted)) };
+    let (Some(account), Some(password)) = (account, given.password) else {
+        return Ok(Started::Wanted(wanted));
+    };
     let record = |outcome| AttemptRecord {
         method: Method::Password,
         purpose: Purpose::StepUp,

@@ -36,7 +36,16 @@ pub enum Requested {
     NoSuchUser,
 }
 
-/// Starts a reset under the id `reset`. `cancel` goes to the owner in a mail's link; the caller stores it with the purpose
+/// The random parts of a new reset.
+#[derive(Debug)]
+pub struct NewReset {
+    /// Names it.
+    pub id: Uuid,
+    /// Of the link that stops it.
+    pub cancel: SecretToken,
+}
+
+/// Starts a reset. The owner gets a mail with a link that stops it; the caller stores that link's token with the purpose
 /// `two_factor_reset` and the reset's id as its target, until the reset is due, when the outcome is
 /// [`Requested::Begun`]. Without `by` an operator acts from the command line.
 ///
@@ -48,8 +57,7 @@ pub fn request<S>(
     policy: &AccountPolicy,
     by: Option<UserId>,
     user: UserId,
-    reset: Uuid,
-    cancel: &SecretToken,
+    new: &NewReset,
     act: &Act,
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Requested, StoreError>
@@ -64,10 +72,10 @@ where
         return Ok(Requested::AlreadyBegun { due_at: open.due_at });
     }
     let due_at = act.at + policy.two_factor.reset_delay;
-    store.insert_two_factor_reset(&OpenReset { user, id: reset, due_at }, by, act.at)?;
-    let mail = Mail::TwoFactorResetBegun { due_at, cancel: MailToken::from(cancel) };
+    store.insert_two_factor_reset(&OpenReset { user, id: new.id, due_at }, by, act.at)?;
+    let mail = Mail::TwoFactorResetBegun { due_at, cancel: MailToken::from(&new.cancel) };
     store.post_mail(ids(), &account.user.email, Some(user), &mail, act.at)?;
-    let detail = json!({ "reset_id": reset, "due_at": due_at });
+    let detail = json!({ "reset_id": new.id, "due_at": due_at });
     let entry = act.entry("2fa.reset_request", AuditOutcome::Success, by, Some(user), detail);
     store.append_audit(Some(user), &entry)?;
     Ok(Requested::Begun { due_at })

@@ -9,9 +9,11 @@ CREATE TABLE user_2fa (
     -- The last TOTP step that was accepted, for whatever purpose: steps only go up.
     last_step bigint NOT NULL DEFAULT 0,
     last_used_at timestamptz,
-    consecutive_failures integer NOT NULL DEFAULT 0 CHECK (consecutive_failures >= 0),
-    -- After too many wrong codes in a row; until the factor is bound anew.
-    disabled_at timestamptz,
+    -- Wrong codes in a row, of each method; too many disable that method until it is bound anew.
+    totp_failures integer NOT NULL DEFAULT 0 CHECK (totp_failures >= 0),
+    totp_disabled_at timestamptz,
+    backup_failures integer NOT NULL DEFAULT 0 CHECK (backup_failures >= 0),
+    backup_disabled_at timestamptz,
     updated_at timestamptz NOT NULL,
     CONSTRAINT user_2fa_enabled CHECK ((secret IS NULL) = (enabled_at IS NULL)),
     CONSTRAINT user_2fa_pending CHECK ((pending_secret IS NULL) = (pending_expires_at IS NULL))
@@ -27,11 +29,13 @@ CREATE TABLE user_2fa_backup_codes (
     used_at timestamptz,
     PRIMARY KEY (user_id, pending, slot)
 );
+-- Codes and, for opening sensitive acts, passwords that were tried; never one of them itself. A row is written before the
+-- try is looked at, and counts as failed until its outcome is `accepted`.
 CREATE TABLE user_2fa_attempts (
     user_id bigint NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     id bigint GENERATED ALWAYS AS IDENTITY,
     at timestamptz NOT NULL,
-    method text NOT NULL CHECK (method IN ('totp', 'backup_code')),
+    method text NOT NULL CHECK (method IN ('totp', 'backup_code', 'password')),
     purpose text NOT NULL CHECK (length(purpose) <= 32),
     outcome text NOT NULL CHECK (length(outcome) <= 32),
     step_offset smallint,
@@ -39,6 +43,7 @@ CREATE TABLE user_2fa_attempts (
     user_agent text CHECK (length(user_agent) <= 400),
     PRIMARY KEY (user_id, id)
 );
+CREATE INDEX user_2fa_attempts_user_at ON user_2fa_attempts (user_id, at);
 CREATE INDEX user_2fa_attempts_at ON user_2fa_attempts (at);
 -- A reset that an administrator has started; it takes effect at due_at unless the owner cancels it.
 CREATE TABLE two_factor_resets (

@@ -40,10 +40,6 @@ pub trait ChallengeStore {
     /// # Errors
     ///
     /// When the store fails.
-    fn use_challenge(
-        &mut self,
-        user: UserId,
-        challenge: Uuid,
-        at: DateTime<Utc>,
-    ) -> Result<bool, StoreError>;
+    fn use_challenge(&mut self, user: UserId, challenge: Uuid, at: DateTime<Utc>)
+    -> Result<bool, StoreError>;
 }

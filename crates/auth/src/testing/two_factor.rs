@@ -52,7 +52,11 @@ impl MemoryStore {
     /// Outcome and step offset of each attempt of a factor, oldest first.
     #[must_use]
     pub fn factor_attempts(&self) -> Vec<(AttemptRecord, String, Option<i16>)> {
-        self.factors.attempts.iter().map(|(_, a, outcome, offset)| (a.clone(), outcome.clone(), *offset)).collect()
+        self.factors
+            .attempts
+            .iter()
+            .map(|(_, a, outcome, offset)| (a.clone(), outcome.clone(), *offset))
+            .collect()
     }
 
     /// All login challenges, oldest first.
@@ -141,7 +145,8 @@ impl TwoFactorStore for MemoryStore {
     fn use_totp_step(&mut self, user: UserId, step: i64, at: DateTime<Utc>) -> Result<bool, StoreError> {
         self.call()?;
         let row = self.factors.rows.get_mut(&user.0);
-        let Some(row) = row.filter(|row| row.secret.is_some() && row.disabled_at[0].is_none() && row.last_step < step)
+        let Some(row) =
+            row.filter(|row| row.secret.is_some() && row.disabled_at[0].is_none() && row.last_step < step)
         else {
             return Ok(false);
         };
@@ -281,7 +286,8 @@ impl TwoFactorStore for MemoryStore {
         _at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         self.call()?;
-        let is_it = |r: &&mut Reset| r.open.user == user && !r.ended && reset.is_none_or(|id| id == r.open.id);
+        let is_it =
+            |r: &&mut Reset| r.open.user == user && !r.ended && reset.is_none_or(|id| id == r.open.id);
         Ok(self.factors.resets.iter_mut().find(is_it).map(|r| r.ended = true).is_some())
     }
 
@@ -301,7 +307,8 @@ impl TwoFactorStore for MemoryStore {
         at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         self.call()?;
-        let is_it = |r: &&mut Reset| r.open.user == user && r.open.id == reset && !r.ended && r.open.due_at <= at;
+        let is_it =
+            |r: &&mut Reset| r.open.user == user && r.open.id == reset && !r.ended && r.open.due_at <= at;
         Ok(self.factors.resets.iter_mut().find(is_it).map(|r| r.ended = true).is_some())
     }
 }

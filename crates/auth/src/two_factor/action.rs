@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn the_order_of_members_does_not_matter_and_everything_else_does() {
-        let hash = ActionHash::of("account.live", &json!({ "enabled": true, "limits": { "a": [1, 2], "b": null } }));
+        let hash =
+            ActionHash::of("account.live", &json!({ "enabled": true, "limits": { "a": [1, 2], "b": null } }));
         let same = serde_json::from_str(r#"{"limits":{"b":null,"a":[1,2]},"enabled":true}"#).unwrap();
         assert_eq!(hash, ActionHash::of("account.live", &same));
         for (name, other) in [

@@ -20,7 +20,7 @@ use crate::totp::TotpSecret;
 
 pub use action::ActionHash;
 pub use change::{
-    Changed, Disabling, NewBackupCodes, Regenerating, Regenerated, begin_disable, begin_regenerate, disable,
+    Changed, Disabling, NewBackupCodes, Regenerated, Regenerating, begin_disable, begin_regenerate, disable,
     regenerate,
 };
 pub use enrol::{Enabled, enable, setup};

@@ -178,7 +178,8 @@ where
     };
     if let Some(retry_after) = blocked(store, &policy.two_factor, user, Budget::Codes, act.at)? {
         store.insert_factor_attempt(user, &record(THROTTLED))?;
-        let detail = json!({ "purpose": purpose.as_str(), "method": code.method().as_str(), "reason": THROTTLED });
+        let detail =
+            json!({ "purpose": purpose.as_str(), "method": code.method().as_str(), "reason": THROTTLED });
         audit(store, user, "2fa.verify", AuditOutcome::Denied, detail, act)?;
         return Ok(Begun::Throttled { retry_after });
     }
@@ -189,7 +190,9 @@ where
     };
     let id = store.insert_factor_attempt(user, &record(STARTED))?;
     let stored = match (&code, factor.backup_disabled_at, purpose) {
-        (SubmittedCode::Backup(_), None, purpose) if purpose != Purpose::Enable => store.backup_codes_of(user)?,
+        (SubmittedCode::Backup(_), None, purpose) if purpose != Purpose::Enable => {
+            store.backup_codes_of(user)?
+        }
         _ => Vec::new(),
     };
     let usable = purpose == Purpose::Enable || factor.totp_disabled_at.is_none();
@@ -387,11 +390,14 @@ where
         }
         return Ok(Settled::Proven(Proof { user, method, backup_codes_left: left, purpose }));
     };
-    let counts = matches!(refusal, CodeRefusal::Wrong | CodeRefusal::Drifted(_)) && purpose != Purpose::Enable;
+    let counts =
+        matches!(refusal, CodeRefusal::Wrong | CodeRefusal::Drifted(_)) && purpose != Purpose::Enable;
     let disabled = counts && store.count_wrong_code(user, method, policy.login.disable_after, act.at)?;
     if disabled {
-        let mail =
-            Mail::FactorDisabled { factor: method.as_str().to_owned(), circumstances: Circumstances::from(act) };
+        let mail = Mail::FactorDisabled {
+            factor: method.as_str().to_owned(),
+            circumstances: Circumstances::from(act),
+        };
         store.post_mail(ids(), &account.user.email, Some(user), &mail, act.at)?;
     }
     let mut detail =

@@ -1,0 +1,502 @@
+//! Second factors, their attempts and their resets.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{
+    BigInt, Binary, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_auth::backup_codes::StoredCode;
+use plimsoll_auth::ports::TwoFactorStore;
+use plimsoll_auth::totp::TotpSecret;
+use plimsoll_auth::two_factor::{
+    AttemptRecord, Budget, Factor, Method, OpenReset, PendingSecret, Status, StoredSecret,
+};
+use plimsoll_core_domain::{StoreError, UserId};
+use plimsoll_crypto::passwords::PasswordHash;
+use plimsoll_crypto::{Aad, OsRandom, open, seal};
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+const TABLE: &str = "user_2fa";
+const SECRET: &str = "secret";
+const PENDING: &str = "pending_secret";
+
+#[derive(QueryableByName)]
+struct FactorRow {
+    #[diesel(sql_type = Nullable<Binary>)]
+    secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    pending_secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pending_expires_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    totp_disabled_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    backup_disabled_at: Option<DateTime<Utc>>,
+}
+
+#[derive(QueryableByName)]
+struct StatusRow {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    enabled_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_used_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = BigInt)]
+    remaining: i64,
+}
+
+#[derive(QueryableByName)]
+struct CodeRow {
+    #[diesel(sql_type = SmallInt)]
+    slot: i16,
+    #[diesel(sql_type = Text)]
+    hash: String,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    used_at: Option<DateTime<Utc>>,
+}
+
+#[derive(QueryableByName)]
+struct ResetRow {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    due_at: DateTime<Utc>,
+}
+
+impl From<ResetRow> for OpenReset {
+    fn from(row: ResetRow) -> Self {
+        Self { user: UserId(row.user_id), id: row.id, due_at: row.due_at }
+    }
+}
+
+#[derive(QueryableByName)]
+struct At {
+    #[diesel(sql_type = Timestamptz)]
+    at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+#[derive(QueryableByName)]
+struct DisabledNow {
+    #[diesel(sql_type = Bool)]
+    disabled_now: bool,
+}
+
+impl Tx<'_> {
+    fn seal_totp(&self, user: UserId, column: &str, secret: &TotpSecret) -> Result<Vec<u8>, StoreError> {
+        let row = user.to_string();
+        let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
+        Ok(seal(&self.platform_keys()?.ring, &aad, secret.expose_bytes(), &mut OsRandom))
+    }
+
+    fn open_totp(&self, user: UserId, column: &str, sealed: &[u8]) -> Result<StoredSecret, StoreError> {
+        let row = user.to_string();
+        let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
+        let secret = match open(&self.platform_keys()?.ring, &aad, sealed) {
+            Ok(plaintext) => TotpSecret::from_bytes(plaintext.expose_secret()).map_err(|why| why.to_string()),
+            Err(why) => Err(why.to_string()),
+        };
+        Ok(match secret {
+            Ok(secret) => StoredSecret::Readable(secret),
+            Err(why) => {
+                tracing::error!(user.id = user.0, column, why, "a stored TOTP secret does not open");
+                StoredSecret::Unreadable
+            }
+        })
+    }
+
+    /// Writes the ten hashes of one set, which must not be there.
+    fn insert_backup_codes(
+        &mut self,
+        user: UserId,
+        pending: bool,
+        codes: &[PasswordHash],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let hashes: Vec<&str> = codes.iter().map(PasswordHash::as_str).collect();
+        prepared(
+            "INSERT INTO user_2fa_backup_codes (user_id, pending, slot, hash, created_at) \
+             SELECT ?, ?, n - 1, hash, ? FROM unnest(?) WITH ORDINALITY AS c (hash, n)",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<Bool, _>(pending)
+        .bind::<Timestamptz, _>(at)
+        .bind::<diesel::sql_types::Array<Text>, _>(hashes)
+        .execute(self.conn())
+        .store()?;
+        Ok(())
+    }
+
+    fn delete_backup_codes(&mut self, user: UserId, pending: bool) -> Result<(), StoreError> {
+        prepared("DELETE FROM user_2fa_backup_codes WHERE user_id = ? AND pending = ?")
+            .bind::<BigInt, _>(user.0)
+            .bind::<Bool, _>(pending)
+            .execute(self.conn())
+            .store()?;
+        Ok(())
+    }
+}
+
+impl TwoFactorStore for Tx<'_> {
+    fn factor_of(&mut self, user: UserId) -> Result<Option<Factor>, StoreError> {
+        let row = prepared(
+            "SELECT secret, pending_secret, pending_expires_at, totp_disabled_at, backup_disabled_at FROM user_2fa \
+             WHERE user_id = ?",
+        )
+        .bind::<BigInt, _>(user.0)
+        .get_result::<FactorRow>(self.conn())
+        .optional()
+        .store()?;
+        let Some(row) = row else { return Ok(None) };
+        let secret = row.secret.map(|sealed| self.open_totp(user, SECRET, &sealed)).transpose()?;
+        let pending = match (row.pending_secret, row.pending_expires_at) {
+            (Some(sealed), Some(expires_at)) => {
+                Some(PendingSecret { secret: self.open_totp(user, PENDING, &sealed)?, expires_at })
+            }
+            _ => None,
+        };
+        Ok(Some(Factor {
+            secret,
+            pending,
+            totp_disabled_at: row.totp_disabled_at,
+            backup_disabled_at: row.backup_disabled_at,
+        }))
+    }
+
+    fn two_factor_status(&mut self, user: UserId) -> Result<Status, StoreError> {
+        let row = prepared(
+            "SELECT f.enabled_at, f.last_used_at, (SELECT count(*) FROM user_2fa_backup_codes c \
+             WHERE c.user_id = f.user_id AND NOT c.pending AND c.used_at IS NULL) AS remaining \
+             FROM user_2fa f WHERE f.user_id = ?",
+        )
+        .bind::<BigInt, _>(user.0)
+        .get_result::<StatusRow>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map_or_else(Status::default, |row| Status {
+            enabled_at: row.enabled_at,
+            backup_codes_remaining: usize::try_from(row.remaining).unwrap_or(0),
+            last_used_at: row.last_used_at,
+        }))
+    }
+
+    fn set_pending_factor(
+        &mut self,
+        user: UserId,
+        secret: &TotpSecret,
+        expires_at: DateTime<Utc>,
+        codes: &[PasswordHash],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let sealed = self.seal_totp(user, PENDING, secret)?;
+        prepared(
+            "INSERT INTO user_2fa (user_id, pending_secret, pending_expires_at, updated_at) VALUES (?, ?, ?, ?) \
+             ON CONFLICT (user_id) DO UPDATE SET pending_secret = excluded.pending_secret, \
+             pending_expires_at = excluded.pending_expires_at, updated_at = excluded.updated_at",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<Binary, _>(sealed)
+        .bind::<Timestamptz, _>(expires_at)
+        .bind::<Timestamptz, _>(at)
+        .execute(self.conn())
+        .store()?;
+        self.delete_backup_codes(user, true)?;
+        self.insert_backup_codes(user, true, codes, at)
+    }
+
+    fn activate_pending_factor(
+        &mut self,
+        user: UserId,
+        secret: &TotpSecret,
+        step: i64,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        // another column, so another seal
+        let sealed = self.seal_totp(user, SECRET, secret)?;
+        let changed = prepared(
+            "UPDATE user_2fa SET secret = ?, enabled_at = ?, pending_secret = NULL, pending_expires_at = NULL, \
+             last_step = ?, last_used_at = ?, totp_failures = 0, totp_disabled_at = NULL, backup_failures = 0, \
+             backup_disabled_at = NULL, updated_at = ? WHERE user_id = ? AND pending_expires_at > ?",
+        )
+        .bind::<Binary, _>(sealed)
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(step)
+        .bind::<Timestamptz, _>(at)
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .bind::<Timestamptz, _>(at)
+        .execute(self.conn())
+        .store()?;
+        if changed != 1 {
+            return Ok(false);
+        }
+        self.delete_backup_codes(user, false)?;
+        prepared("UPDATE user_2fa_backup_codes SET pending = false WHERE user_id = ? AND pending")
+            .bind::<BigInt, _>(user.0)
+            .execute(self.conn())
+            .store()?;
+        Ok(true)
+    }
+
+    fn use_totp_step(&mut self, user: UserId, step: i64, at: DateTime<Utc>) -> Result<bool, StoreError> {
+        let changed = prepared(
+            "UPDATE user_2fa SET last_step = ?, last_used_at = ?, totp_failures = 0, updated_at = ? \
+             WHERE user_id = ? AND secret IS NOT NULL AND totp_disabled_at IS NULL AND last_step < ?",
+        )
+        .bind::<BigInt, _>(step)
+        .bind::<Timestamptz, _>(at)
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .bind::<BigInt, _>(step)
+        .execute(self.conn())
+        .store()?;
+        Ok(changed == 1)
+    }
+
+    fn backup_codes_of(&mut self, user: UserId) -> Result<Vec<StoredCode>, StoreError> {
+        prepared(
+            "SELECT slot, hash, used_at FROM user_2fa_backup_codes WHERE user_id = ? AND NOT pending ORDER BY slot",
+        )
+        .bind::<BigInt, _>(user.0)
+        .load::<CodeRow>(self.conn())
+        .store()?
+        .into_iter()
+        .map(|row| {
+            let hash = PasswordHash::parse(row.hash)
+                .map_err(|why| StoreError::inconsistent("user_2fa_backup_codes", "hash", user, why))?;
+            Ok(StoredCode { slot: row.slot, hash, used_at: row.used_at })
+        })
+        .collect()
+    }
+
+    fn use_backup_code(
+        &mut self,
+        user: UserId,
+        slot: i16,
+        hash: &PasswordHash,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let changed = prepared(
+            "WITH c AS (UPDATE user_2fa_backup_codes SET used_at = ? WHERE user_id = ? AND NOT pending AND slot = ? \
+             AND hash = ? AND used_at IS NULL AND EXISTS (SELECT 1 FROM user_2fa f WHERE f.user_id = ? \
+             AND f.secret IS NOT NULL AND f.backup_disabled_at IS NULL) RETURNING user_id) \
+             UPDATE user_2fa f SET last_used_at = ?, backup_failures = 0, updated_at = ? FROM c \
+             WHERE f.user_id = c.user_id",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .bind::<SmallInt, _>(slot)
+        .bind::<Text, _>(hash.as_str())
+        .bind::<BigInt, _>(user.0)
+        .bind::<Timestamptz, _>(at)
+        .bind::<Timestamptz, _>(at)
+        .execute(self.conn())
+        .store()?;
+        Ok(changed == 1)
+    }
+
+    fn replace_backup_codes(
+        &mut self,
+        user: UserId,
+        codes: &[PasswordHash],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.delete_backup_codes(user, false)?;
+        self.insert_backup_codes(user, false, codes, at)?;
+        prepared(
+            "UPDATE user_2fa SET backup_failures = 0, backup_disabled_at = NULL, updated_at = ? WHERE user_id = ?",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .execute(self.conn())
+        .store()?;
+        Ok(())
+    }
+
+    fn remove_factor(&mut self, user: UserId) -> Result<bool, StoreError> {
+        self.delete_backup_codes(user, false)?;
+        self.delete_backup_codes(user, true)?;
+        let removed = prepared("DELETE FROM user_2fa WHERE user_id = ?")
+            .bind::<BigInt, _>(user.0)
+            .execute(self.conn())
+            .store()?;
+        Ok(removed == 1)
+    }
+
+    fn count_wrong_code(
+        &mut self,
+        user: UserId,
+        method: Method,
+        limit: u32,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let text = match method {
+            Method::BackupCode => {
+                "UPDATE user_2fa SET backup_failures = backup_failures + 1, backup_disabled_at = CASE \
+                 WHEN backup_failures + 1 >= ? THEN coalesce(backup_disabled_at, ?) ELSE backup_disabled_at END, \
+                 updated_at = ? WHERE user_id = ? RETURNING backup_failures = ? AS disabled_now"
+            }
+            Method::Totp | Method::Password => {
+                "UPDATE user_2fa SET totp_failures = totp_failures + 1, totp_disabled_at = CASE \
+                 WHEN totp_failures + 1 >= ? THEN coalesce(totp_disabled_at, ?) ELSE totp_disabled_at END, \
+                 updated_at = ? WHERE user_id = ? RETURNING totp_failures = ? AS disabled_now"
+            }
+        };
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let row = prepared(text)
+            .bind::<Integer, _>(limit)
+            .bind::<Timestamptz, _>(at)
+            .bind::<Timestamptz, _>(at)
+            .bind::<BigInt, _>(user.0)
+            .bind::<Integer, _>(limit)
+            .get_result::<DisabledNow>(self.conn())
+            .optional()
+            .store()?;
+        Ok(row.is_some_and(|row| row.disabled_now))
+    }
+
+    fn failed_attempts_since(
+        &mut self,
+        user: UserId,
+        budget: Budget,
+        since: DateTime<Utc>,
+        most: u32,
+    ) -> Result<Vec<DateTime<Utc>>, StoreError> {
+        let rows = prepared(
+            "SELECT at FROM user_2fa_attempts WHERE user_id = ? AND at > ? AND (method = 'password') = ? \
+             AND outcome NOT IN ('accepted', 'throttled') ORDER BY at DESC LIMIT ?",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<Timestamptz, _>(since)
+        .bind::<Bool, _>(budget == Budget::Passwords)
+        .bind::<BigInt, _>(i64::from(most))
+        .load::<At>(self.conn())
+        .store()?;
+        Ok(rows.into_iter().map(|row| row.at).collect())
+    }
+
+    fn insert_factor_attempt(&mut self, user: UserId, attempt: &AttemptRecord) -> Result<i64, StoreError> {
+        let row = prepared(
+            "INSERT INTO user_2fa_attempts (user_id, at, method, purpose, outcome, ip, user_agent) \
+             VALUES (?, ?, ?, ?, ?, ?::inet, ?) RETURNING id",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<Timestamptz, _>(attempt.at)
+        .bind::<Text, _>(attempt.method.as_str())
+        .bind::<Text, _>(attempt.purpose.as_str())
+        .bind::<Text, _>(attempt.outcome)
+        .bind::<Nullable<Text>, _>(attempt.client.ip().map(|ip| ip.to_string()))
+        .bind::<Nullable<Text>, _>(attempt.client.user_agent())
+        .get_result::<Id>(self.conn())
+        .store()?;
+        Ok(row.id)
+    }
+
+    fn finish_factor_attempt(
+        &mut self,
+        user: UserId,
+        attempt: i64,
+        outcome: &str,
+        step_offset: Option<i16>,
+    ) -> Result<(), StoreError> {
+        prepared("UPDATE user_2fa_attempts SET outcome = ?, step_offset = ? WHERE user_id = ? AND id = ?")
+            .bind::<Text, _>(outcome)
+            .bind::<Nullable<SmallInt>, _>(step_offset)
+            .bind::<BigInt, _>(user.0)
+            .bind::<BigInt, _>(attempt)
+            .execute(self.conn())
+            .store()?;
+        Ok(())
+    }
+
+    fn open_reset_of(&mut self, user: UserId) -> Result<Option<OpenReset>, StoreError> {
+        let row = prepared(
+            "SELECT user_id, id, due_at FROM two_factor_resets WHERE user_id = ? AND cancelled_at IS NULL \
+             AND done_at IS NULL",
+        )
+        .bind::<BigInt, _>(user.0)
+        .get_result::<ResetRow>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map(OpenReset::from))
+    }
+
+    fn insert_two_factor_reset(
+        &mut self,
+        reset: &OpenReset,
+        requested_by: Option<UserId>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        prepared(
+            "INSERT INTO two_factor_resets (user_id, id, requested_by, created_at, due_at) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind::<BigInt, _>(reset.user.0)
+        .bind::<SqlUuid, _>(reset.id)
+        .bind::<Nullable<BigInt>, _>(requested_by.map(|by| by.0))
+        .bind::<Timestamptz, _>(at)
+        .bind::<Timestamptz, _>(reset.due_at)
+        .execute(self.conn())
+        .store()?;
+        Ok(())
+    }
+
+    fn cancel_two_factor_reset(
+        &mut self,
+        user: UserId,
+        reset: Option<Uuid>,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let changed = prepared(
+            "UPDATE two_factor_resets SET cancelled_at = ? WHERE user_id = ? AND id = coalesce(?, id) \
+             AND cancelled_at IS NULL AND done_at IS NULL",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .bind::<Nullable<SqlUuid>, _>(reset)
+        .execute(self.conn())
+        .store()?;
+        Ok(changed == 1)
+    }
+
+    fn due_two_factor_resets(&mut self, at: DateTime<Utc>, most: u32) -> Result<Vec<OpenReset>, StoreError> {
+        let rows = prepared(
+            "SELECT user_id, id, due_at FROM two_factor_resets WHERE due_at <= ? AND cancelled_at IS NULL \
+             AND done_at IS NULL ORDER BY user_id LIMIT ?",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(i64::from(most))
+        .load::<ResetRow>(self.conn())
+        .store()?;
+        Ok(rows.into_iter().map(OpenReset::from).collect())
+    }
+
+    fn finish_two_factor_reset(
+        &mut self,
+        user: UserId,
+        reset: Uuid,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let changed = prepared(
+            "UPDATE two_factor_resets SET done_at = ? WHERE user_id = ? AND id = ? AND due_at <= ? \
+             AND cancelled_at IS NULL AND done_at IS NULL",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(reset)
+        .bind::<Timestamptz, _>(at)
+        .execute(self.conn())
+        .store()?;
+        Ok(changed == 1)
+    }
+}
