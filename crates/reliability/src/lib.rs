@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod backup;
 pub mod idempotency;
 pub mod jobs;
 pub mod leases;

@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::StoreError;
 
-use crate::throttle::{Limit, Verdict};
+use crate::throttle::{FailureRule, Limit, Verdict};
 
 /// Where attempts are counted, so that neither a restart nor another instance forgets them.
 pub trait ThrottleStore {
@@ -18,4 +18,25 @@ pub trait ThrottleStore {
         limit: Limit,
         now: DateTime<Utc>,
     ) -> Result<Verdict, StoreError>;
+
+    /// Counts a failure under `kind` and `key`, before it is known whether it is one: [`ThrottleStore::clear`] takes it
+    /// back. Blocked keys are not counted further. Atomic, as [`ThrottleStore::take`].
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn count_failure(
+        &mut self,
+        kind: &str,
+        key: &[u8],
+        rule: FailureRule,
+        now: DateTime<Utc>,
+    ) -> Result<Verdict, StoreError>;
+
+    /// Forgets what was counted under `kind` and `key`. `true` when there was anything.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn clear(&mut self, kind: &str, key: &[u8]) -> Result<bool, StoreError>;
 }

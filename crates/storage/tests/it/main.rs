@@ -6,6 +6,7 @@ mod accept;
 mod accounts;
 mod apply;
 mod audit;
+mod auth_throttle;
 mod db;
 mod jobs;
 mod lock_order;

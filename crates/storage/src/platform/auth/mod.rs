@@ -3,5 +3,6 @@
 mod challenges;
 mod mail;
 mod two_factor;
+mod throttle;
 
 pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail};
