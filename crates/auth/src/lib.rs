@@ -11,7 +11,9 @@ pub mod password_rules;
 mod policy;
 pub mod ports;
 pub mod qr;
+pub mod registration;
 pub mod sessions;
+pub mod setup;
 pub mod step_up;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

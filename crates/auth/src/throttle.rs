@@ -1,8 +1,12 @@
 //! Limits of attempts.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use plimsoll_crypto::Pepper;
+
+use crate::EmailAddress;
 
 /// `count` in each `per` on average, `burst` at once: a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,24 @@ pub enum Verdict {
         /// When it may be tried again.
         retry_after: Duration,
     },
+}
+
+/// The key of a client's network: its IPv4 address, or the first 64 bits of its IPv6 address. Clients without any known
+/// address share one.
+#[must_use]
+pub fn network_key(pepper: &Pepper, ip: Option<IpAddr>) -> [u8; 32] {
+    let network = match ip.map(|ip| ip.to_canonical()) {
+        None => Vec::new(),
+        Some(IpAddr::V4(ip)) => ip.octets().to_vec(),
+        Some(IpAddr::V6(ip)) => ip.octets()[..8].to_vec(),
+    };
+    pepper.digest("network", "", &network)
+}
+
+/// The key of an e-mail address, whether or not it has an account.
+#[must_use]
+pub fn address_key(pepper: &Pepper, email: &EmailAddress) -> [u8; 32] {
+    pepper.digest("address", "", email.folded().as_bytes())
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 
 mod challenges;
 mod mail;
+mod setup;
 mod throttle;
 mod two_factor;
+mod verification;
 
 use std::net::IpAddr;
 
@@ -21,12 +23,22 @@ use crate::{Account, EmailAddress, NewUser, Session, User};
 
 pub use challenges::ChallengeStore;
 pub use mail::MailOutbox;
+pub use setup::SetupStore;
 pub use throttle::ThrottleStore;
 pub use two_factor::TwoFactorStore;
+pub use verification::{NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
 
 /// All that the use cases of accounts need of a store, in one transaction.
 pub trait AuthStore:
-    AccountStore + SessionStore + ThrottleStore + TwoFactorStore + ChallengeStore + MailOutbox + AuditLog
+    AccountStore
+    + SessionStore
+    + ThrottleStore
+    + TwoFactorStore
+    + ChallengeStore
+    + VerificationStore
+    + SetupStore
+    + MailOutbox
+    + AuditLog
 {
 }
 
@@ -36,6 +48,8 @@ impl<S> AuthStore for S where
         + ThrottleStore
         + TwoFactorStore
         + ChallengeStore
+        + VerificationStore
+        + SetupStore
         + MailOutbox
         + AuditLog
         + ?Sized

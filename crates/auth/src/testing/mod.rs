@@ -1,8 +1,10 @@
 //! An in-memory store for tests and examples (feature `testing`).
 
 mod mail;
+mod setup;
 mod throttle;
 mod two_factor;
+mod verification;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -28,6 +30,8 @@ pub struct MemoryStore {
     mails: Vec<PostedMail>,
     throttles: throttle::Buckets,
     factors: two_factor::Factors,
+    verifications: verification::Kept,
+    setup_tokens: Vec<setup::Kept>,
     fail_at: Option<(usize, StoreErrorKind)>,
 }
 

@@ -2,7 +2,9 @@
 
 mod challenges;
 mod mail;
-mod two_factor;
+mod setup;
 mod throttle;
+mod two_factor;
+mod verification;
 
 pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail};
