@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod caller;
+pub mod chosen;
 pub mod gateway;
 pub mod hashing;
 pub mod idempotent;
@@ -33,6 +34,11 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(auth::login::login)
         .service(auth::logout::logout)
         .service(auth::me::me)
+        .service(auth::register::register)
+        .service(auth::resend_verification::resend_verification)
+        .service(auth::setup::setup)
+        .service(auth::verification_status::verification_status)
+        .service(auth::verify_email::verify_email)
         .service(orders::place::place)
         .service(orders::list::list)
         .service(orders::cancel_all::cancel_all)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use plimsoll_auth::AccountPolicy;
+use plimsoll_auth::password_rules::BreachCheck;
 use plimsoll_core_domain::{Clock, OrderId, UserId};
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::tokens::SecretToken;
@@ -73,6 +74,8 @@ pub struct AppState {
     /// Sessions seen a moment ago.
     pub session_cache: SessionCache,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
+    /// Asked about new passwords, when there is one.
+    pub breaches: Option<Arc<dyn BreachCheck>>,
     /// The settings.
     pub settings: ApiSettings,
 }
@@ -126,8 +129,15 @@ impl AppState {
             hashing,
             session_cache: SessionCache::new(settings.session_cache),
             order_limiter,
+            breaches: None,
             settings,
         }
+    }
+
+    /// Asks a collection of breached passwords about every new one.
+    #[must_use]
+    pub fn with_breach_check(self, breaches: Arc<dyn BreachCheck>) -> Self {
+        Self { breaches: Some(breaches), ..self }
     }
 
     /// Counts an order request of a user.
