@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod act;
+pub mod api_tokens;
 pub mod backup_codes;
 pub mod challenges;
 mod client;
 mod email;
 pub mod login;
 pub mod mail;
+mod network;
 pub mod password_rules;
 mod policy;
 pub mod ports;
@@ -26,6 +28,7 @@ mod user;
 pub use act::Act;
 pub use client::{ClientInfo, MAX_USER_AGENT_CHARS};
 pub use email::{EmailAddress, EmailError, MAX_EMAIL_BYTES};
+pub use network::{IpNetwork, IpNetworkError};
 pub use policy::{
     AccountPolicy, ApiTokenPolicy, LoginPolicy, RegistrationPolicy, ResetPolicy, TwoFactorPolicy,
 };

@@ -11,7 +11,7 @@ use crate::EmailAddress;
 /// A stored name that this release does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {0}")]
-pub struct UnknownName(&'static str);
+pub struct UnknownName(pub(crate) &'static str);
 
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident, $what:literal, $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+) => {

@@ -3,6 +3,7 @@
 //! One value, such as a database transaction, usually implements both. Methods see the writes made before through the
 //! same value, and nothing of a transaction that fails remains.
 
+mod api_tokens;
 mod challenges;
 mod mail;
 mod setup;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{Account, EmailAddress, NewUser, Session, User};
 
+pub use api_tokens::ApiTokenStore;
 pub use challenges::ChallengeStore;
 pub use mail::MailOutbox;
 pub use setup::SetupStore;
@@ -37,6 +39,7 @@ pub trait AuthStore:
     + ChallengeStore
     + VerificationStore
     + SetupStore
+    + ApiTokenStore
     + MailOutbox
     + AuditLog
 {
@@ -50,6 +53,7 @@ impl<S> AuthStore for S where
         + ChallengeStore
         + VerificationStore
         + SetupStore
+        + ApiTokenStore
         + MailOutbox
         + AuditLog
         + ?Sized

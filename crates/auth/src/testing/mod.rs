@@ -1,12 +1,13 @@
 //! An in-memory store for tests and examples (feature `testing`).
 
+mod api_tokens;
 mod mail;
 mod setup;
 mod throttle;
 mod two_factor;
 mod verification;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -26,6 +27,8 @@ pub use mail::PostedMail;
 pub struct MemoryStore {
     accounts: BTreeMap<i64, Account>,
     sessions: HashMap<TokenDigest, Session>,
+    api_tokens: api_tokens::Tokens,
+    live_traders: HashSet<UserId>,
     audit: Vec<(Option<UserId>, AuditEntry)>,
     mails: Vec<PostedMail>,
     throttles: throttle::Buckets,
@@ -224,10 +227,13 @@ impl SessionStore for MemoryStore {
         &mut self,
         user: UserId,
         except: Option<Uuid>,
-        _with_api_tokens: bool,
+        with_api_tokens: bool,
         at: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         self.void_challenges(user, at);
+        if with_api_tokens {
+            self.revoke_all_api_tokens_of(user, at);
+        }
         self.revoke_all_sessions_of(user, except, at)
     }
 }

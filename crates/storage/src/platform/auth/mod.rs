@@ -1,5 +1,6 @@
 //! The stores of accounts: what is beside users and their sessions.
 
+mod api_tokens;
 mod challenges;
 mod mail;
 mod setup;
