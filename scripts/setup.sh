@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # What building and running Plimsoll needs from the machine: a C compiler, cargo, libpq to link with, and
-# PostgreSQL's server programs. Sourced by ./run and ./test, never run by itself.
+# PostgreSQL's server programs; and what some tests compare it with. Sourced by ./run and ./test, never run by itself.
 #
 # Missing Debian packages are installed when root or a passwordless sudo allows it, and it is said so. Otherwise
 # setup_* stops with exit status 2 and the one line to run.
@@ -174,6 +174,18 @@ setup_postgres() {
     fi
     have_libpq || stop_with "libpq is installed, but no folder with it was found. Set PQ_LIB_DIR to that folder."
     have_server || stop_with "PostgreSQL is installed, but no folder with initdb and postgres was found. Set PG_BIN to it."
+}
+
+# The reader of QR codes: found, installed, or returns 1 having said why, and the test that needs it says it is skipped.
+setup_zbar() {
+    command -v zbarimg >/dev/null 2>&1 && return 0
+    if command -v apt-get >/dev/null 2>&1 && may_install; then
+        apt_install zbar-tools || true
+        command -v zbarimg >/dev/null 2>&1 && return 0
+    fi
+    say "zbarimg is missing: the check of QR codes will be skipped."
+    if command -v apt-get >/dev/null 2>&1; then say "To have it, run: $(apt_line zbar-tools)"; fi
+    return 1
 }
 
 # setup_python FOLDER REQUIREMENTS: a virtual environment in FOLDER with what REQUIREMENTS lists, rebuilt when the

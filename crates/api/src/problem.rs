@@ -116,6 +116,24 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "Invalid code",
         "The code is wrong, was used before, or is not of this moment.",
     ),
+    kind(
+        "two_factor_not_enabled",
+        409,
+        "Second factor not enabled",
+        "The caller has no second factor: POST /auth/2fa/setup begins one.",
+    ),
+    kind(
+        "two_factor_not_set_up",
+        409,
+        "Nothing to confirm",
+        "No secret waits to be confirmed, or it has waited too long: POST /auth/2fa/setup makes a new one.",
+    ),
+    kind(
+        "credential_unavailable",
+        503,
+        "Stored secret not readable",
+        "A secret that the request needs is stored and does not open. Its owner can replace it; an operator finds the reason in the log.",
+    ),
     kind("access_denied", 403, "Access denied", "The caller is known and may not do this."),
     kind(
         "email_unverified",

@@ -210,6 +210,65 @@ shape!(
     SessionToken { token: String, token_type: String, expires_at: chrono::DateTime<chrono::Utc>, user: User }
 );
 shape!(
+    /// An opened step-up. A session that travels in a cookie has its new token there and not here.
+    SteppedUp {
+        step_up_until: chrono::DateTime<chrono::Utc>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+        #[schema(required = false)]
+        token: Option<String>,
+        #[schema(required = false)]
+        token_type: Option<String>,
+    }
+);
+shape!(
+    /// A finished login, or an opened step-up.
+    TwoFactorVerified {
+        expires_at: chrono::DateTime<chrono::Utc>,
+        #[schema(required = false)]
+        token: Option<String>,
+        #[schema(required = false)]
+        token_type: Option<String>,
+        #[schema(required = false)]
+        user: Option<User>,
+        #[schema(required = false)]
+        step_up_until: Option<chrono::DateTime<chrono::Utc>>,
+    }
+);
+shape!(
+    /// The second factor's new state, and the session's new token.
+    TwoFactorSwitched {
+        enabled: bool,
+        expires_at: chrono::DateTime<chrono::Utc>,
+        #[schema(required = false)]
+        token: Option<String>,
+        #[schema(required = false)]
+        token_type: Option<String>,
+    }
+);
+shape!(
+    /// A secret to be confirmed. It is shown once.
+    TwoFactorSetup {
+        secret: String,
+        otpauth_uri: String,
+        qr_code: String,
+        backup_codes: Vec<String>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
+    /// New backup codes. They are shown once.
+    BackupCodes { backup_codes: Vec<String> }
+);
+shape!(
+    /// The state of the second factor.
+    TwoFactorStatus {
+        enabled: bool,
+        enabled_at: Option<chrono::DateTime<chrono::Utc>>,
+        backup_codes_remaining: i64,
+        last_used_at: Option<chrono::DateTime<chrono::Utc>>,
+    }
+);
+shape!(
     /// One refused field.
     FieldProblem { pointer: String, code: String, detail: String }
 );

@@ -10,8 +10,10 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use plimsoll_auth::AccountPolicy;
+use plimsoll_auth::backup_codes::BackupCodes;
 use plimsoll_auth::password_rules::BreachCheck;
 use plimsoll_core_domain::{Clock, OrderId, UserId};
+use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_observability::health::HealthRegistry;
@@ -71,6 +73,8 @@ pub struct AppState {
     parts: Parts,
     /// Computes password hashes.
     pub hashing: Hashing,
+    /// Makes and checks backup codes.
+    pub backup_codes: BackupCodes,
     /// Sessions seen a moment ago.
     pub session_cache: SessionCache,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
@@ -116,7 +120,7 @@ pub struct Parts {
 }
 
 impl AppState {
-    /// Puts the parts together.
+    /// Puts the parts together, at the cost of one hash of a backup code.
     #[must_use]
     pub fn new(parts: Parts, settings: ApiSettings) -> Self {
         let order_limiter = settings.order_rate.map(|rate| {
@@ -124,9 +128,12 @@ impl AppState {
             (rate, RateLimiter::keyed(quota))
         });
         let hashing = Hashing::new(Arc::clone(&parts.passwords), settings.parallel_hashes);
+        let cost = parts.passwords.params();
+        let backup_codes = BackupCodes::new(cost, parts.keys.pepper.clone(), &mut OsRandom);
         Self {
             parts,
             hashing,
+            backup_codes,
             session_cache: SessionCache::new(settings.session_cache),
             order_limiter,
             breaches: None,

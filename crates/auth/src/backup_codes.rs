@@ -7,7 +7,7 @@ use std::fmt;
 
 use data_encoding::HEXLOWER;
 use plimsoll_core_domain::UserId;
-use plimsoll_crypto::passwords::{HashParams, HashParamsError, PasswordHash, Passwords};
+use plimsoll_crypto::passwords::{HashParams, PasswordHash, Passwords};
 use plimsoll_crypto::{CryptoRng, Pepper};
 use secrecy::SecretString;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -68,7 +68,7 @@ impl fmt::Debug for BackupCode {
 }
 
 /// Ten new codes and what is stored of them, in the same order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NewCodes {
     /// To be shown to their owner once.
     pub codes: Vec<BackupCode>,
@@ -96,17 +96,11 @@ pub struct BackupCodes {
 
 impl BackupCodes {
     /// With the cost that suits an installation whose login passwords cost `login`: never dearer than those.
-    ///
-    /// # Errors
-    ///
-    /// Never for a cost that [`Passwords`] takes.
-    pub fn new<R: CryptoRng + ?Sized>(
-        login: HashParams,
-        pepper: Pepper,
-        rng: &mut R,
-    ) -> Result<Self, HashParamsError> {
+    #[must_use]
+    pub fn new<R: CryptoRng + ?Sized>(login: HashParams, pepper: Pepper, rng: &mut R) -> Self {
         let cost = if login.memory_kib < COST.memory_kib { HashParams::MINIMUM } else { COST };
-        Ok(Self { hasher: Passwords::new(cost, rng)?, pepper })
+        let hasher = Passwords::new(cost, rng).expect("both costs are accepted ones");
+        Self { hasher, pepper }
     }
 
     /// Ten codes that differ, at the cost of ten hashes.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::backup_codes::BackupCodes;
 use crate::login::NewSession;
-use crate::ports::{AuthStore, ChallengeStore};
+use crate::ports::{FactorStore, ChallengeStore};
 use crate::two_factor::{
     self, Attempt, Begun, CodeRefusal, Method, Purpose, Settled, SubmittedCode, Verified,
 };
@@ -122,7 +122,7 @@ pub fn open<S>(
     act: &Act,
 ) -> Result<Opened, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let Some(user) = live_owner(store, policy, challenge, act.at)?.map(|(found, _)| found.user) else {
         return Ok(Opened::Dead);
@@ -150,7 +150,7 @@ fn live_owner<S>(
     now: DateTime<Utc>,
 ) -> Result<Option<(Challenge, User)>, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let Some(challenge) = store.challenge_by_digest(digest)?.filter(|c| c.is_live(policy, now)) else {
         return Ok(None);
@@ -214,7 +214,7 @@ pub fn finish<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Answered, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let VerifiedAnswer { challenge: digest, verified } = answer;
     let user = verified.user();

@@ -12,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::backup_codes::BackupCodes;
-use crate::ports::AuthStore;
+use crate::ports::FactorStore;
 use crate::two_factor::proof::{ACCEPTED, STARTED, THROTTLED, audit, blocked};
 use crate::two_factor::{
     self, Attempt, AttemptRecord, Begun, Budget, CodeRefusal, Method, Purpose, Settled, SubmittedCode,
@@ -27,7 +27,7 @@ use crate::{AccountPolicy, Act, Session};
 /// When the store fails.
 pub fn methods<S>(store: &mut S, user: UserId) -> Result<&'static [Method], StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let enabled = two_factor::is_enabled(store, user)?;
     Ok(if enabled { &Method::SECOND } else { &[Method::Password] })
@@ -81,7 +81,7 @@ pub fn begin<S>(
     act: &Act,
 ) -> Result<Started, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let account = store.lock_account_of(user)?;
     let wanted = methods(store, user)?;
@@ -165,7 +165,7 @@ pub fn finish<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<SteppedUp, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let user = session.user_id;
     let Some(account) = store.lock_account_of(user)? else { return Ok(SteppedUp::SessionOver) };

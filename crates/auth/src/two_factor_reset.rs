@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::mail::{Circumstances, Mail, MailToken};
-use crate::ports::AuthStore;
+use crate::ports::FactorStore;
 use crate::sessions::close_all_doors;
 use crate::two_factor::{OpenReset, is_enabled};
 use crate::{AccountPolicy, Act};
@@ -62,7 +62,7 @@ pub fn request<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Requested, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let Some(account) = store.lock_account_of(user)? else { return Ok(Requested::NoSuchUser) };
     if !is_enabled(store, user)? {
@@ -88,7 +88,7 @@ where
 /// When the store fails.
 pub fn cancel<S>(store: &mut S, user: UserId, target: Uuid, act: &Act) -> Result<bool, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     store.lock_account_of(user)?;
     if !store.cancel_two_factor_reset(user, Some(target), act.at)? {
@@ -113,7 +113,7 @@ pub fn complete_due<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Vec<UserId>, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let act = Act::without_request(now);
     let due = store.due_two_factor_resets(now, BATCH)?;

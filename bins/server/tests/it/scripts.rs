@@ -94,6 +94,7 @@ case "$*" in *install*)
     [ -z "$(cat </dev/stdin)" ] || exit 9
     for package in "$@"; do case "$package" in
         libpq-dev) mkdir -p {home}/root/usr/lib/x86_64-linux-gnu; echo >{home}/root/usr/lib/x86_64-linux-gnu/libpq.so ;;
+        zbar-tools) cp {home}/bin/id {home}/bin/zbarimg ;;
         postgresql) mkdir -p {home}/root/usr/lib/postgresql/15/bin
             mkdir -p {home}/root/etc/init.d; echo >{home}/root/etc/init.d/postgresql
             for name in initdb postgres; do
@@ -299,6 +300,33 @@ fn a_folder_named_by_hand_must_hold_the_programs() {
     let ran = machine.setup("PQ_LIB_DIR=/nowhere; setup_postgres");
     assert_eq!(ran.status, 2);
     assert!(ran.text.contains("PQ_LIB_DIR is /nowhere"), "{}", ran.text);
+}
+
+#[test]
+fn the_reader_of_qr_codes_is_installed_or_named() {
+    let machine = Machine::bare();
+    machine.stub("id", "echo 0");
+    machine.apt();
+    let ran = machine.setup("setup_zbar");
+    assert_eq!(ran.status, 0, "{}", ran.text);
+    assert!(ran.text.contains("installing zbar-tools as root"), "{}", ran.text);
+    let log = machine.read("apt.log");
+    assert!(log.trim_end().ends_with("install --no-install-recommends zbar-tools"), "{log}");
+    assert!(!machine.path("root/etc").exists(), "it needs no cluster setting");
+    let again = machine.setup("setup_zbar");
+    assert_eq!((again.status, again.text.as_str()), (0, ""));
+
+    let machine = Machine::bare();
+    machine.apt();
+    let ran = machine.setup("setup_zbar || echo skipped");
+    assert_eq!(ran.status, 0, "{}", ran.text);
+    assert!(ran.text.contains("the check of QR codes will be skipped"), "{}", ran.text);
+    assert!(
+        ran.text
+            .contains("run: su -c 'apt-get update && apt-get install -y --no-install-recommends zbar-tools'")
+    );
+    assert!(ran.text.ends_with("skipped\n"), "{}", ran.text);
+    assert_eq!(machine.read("apt.log"), "", "apt-get was called all the same");
 }
 
 #[test]

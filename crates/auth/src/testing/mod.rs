@@ -1,6 +1,8 @@
 //! An in-memory store for tests and examples (feature `testing`).
 
 mod api_tokens;
+#[cfg(test)]
+pub(crate) mod factors;
 mod mail;
 mod setup;
 mod throttle;

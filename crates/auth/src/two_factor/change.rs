@@ -13,7 +13,7 @@ use super::proof::audit;
 use super::{Attempt, Begun, CodeRefusal, Purpose, Settled, SubmittedCode, Verified, begin, settle};
 use crate::backup_codes::{BackupCode, BackupCodes, NewCodes};
 use crate::mail::{Circumstances, Mail};
-use crate::ports::AuthStore;
+use crate::ports::FactorStore;
 use crate::sessions::{close_all_doors, rotate};
 use crate::{AccountPolicy, Act, Session};
 
@@ -37,7 +37,7 @@ pub fn begin_disable<S>(
     act: &Act,
 ) -> Result<Disabling, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let hash = store.lock_account_of(user)?.map(|account| account.password_hash);
     Ok(Disabling { begun: begin(store, policy, user, Purpose::Disable, code, act)?, hash })
@@ -99,7 +99,7 @@ pub fn disable<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Changed, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let VerifiedDisabling { mut verified, hash } = verified;
     let user = verified.user();
@@ -141,7 +141,7 @@ pub fn begin_regenerate<S>(
     act: &Act,
 ) -> Result<Result<Regenerating, Begun>, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     Ok(match begin(store, policy, user, Purpose::Regenerate, code, act)? {
         Begun::Ready(attempt) => Ok(Regenerating(attempt)),
@@ -191,7 +191,7 @@ pub fn regenerate<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Regenerated, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let NewBackupCodes { verified, new } = new;
     let user = verified.user();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{ActionHash, AttemptRecord, Budget, Factor, Method, StoredSecret};
 use crate::backup_codes::{BackupCode, BackupCodes, StoredCode};
 use crate::mail::{Circumstances, Mail};
-use crate::ports::AuthStore;
+use crate::ports::FactorStore;
 use crate::totp::{Checked, TotpCode, TotpSecret};
 use crate::{AccountPolicy, Act, TwoFactorPolicy};
 
@@ -162,7 +162,7 @@ pub fn begin<S>(
     act: &Act,
 ) -> Result<Begun, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     if store.lock_account_of(user)?.is_none() {
         return Ok(Begun::NoFactor);
@@ -214,7 +214,7 @@ pub fn begin_for<S>(
     act: &Act,
 ) -> Result<Begun, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     begin(store, policy, user, Purpose::Action(action), code, act)
 }
@@ -237,7 +237,7 @@ pub(crate) fn blocked<S>(
     now: DateTime<Utc>,
 ) -> Result<Option<Duration>, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let limits = [policy.per_hour, policy.per_day];
     let longest = limits.iter().map(|limit| limit.per).max().unwrap_or(TimeDelta::zero());
@@ -360,7 +360,7 @@ pub fn settle<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Settled, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let Verified { user, id, purpose, method, finding } = verified;
     let Some(account) = store.lock_account_of(user)? else {
@@ -421,7 +421,7 @@ fn use_totp<S>(
     now: DateTime<Utc>,
 ) -> Result<Option<CodeRefusal>, StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     let Some(factor) = store.factor_of(user)? else { return Ok(Some(CodeRefusal::Stale)) };
     let verified = StoredSecret::Readable(secret.clone());
@@ -445,7 +445,7 @@ pub(crate) fn audit<S>(
     act: &Act,
 ) -> Result<(), StoreError>
 where
-    S: AuthStore + ?Sized,
+    S: FactorStore + ?Sized,
 {
     store.append_audit(Some(user), &act.entry(action, outcome, Some(user), Some(user), detail))
 }

@@ -6,5 +6,7 @@ pub mod me;
 pub mod register;
 pub mod resend_verification;
 pub mod setup;
+pub mod step_up;
+pub mod two_factor;
 pub mod verification_status;
 pub mod verify_email;
