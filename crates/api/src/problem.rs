@@ -5,7 +5,6 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
-use plimsoll_auth::login::LoginError;
 use plimsoll_auth::sessions::AuthenticateError;
 use plimsoll_core_domain::error::BusinessError;
 use plimsoll_core_domain::order::FieldError;
@@ -231,6 +230,13 @@ impl Problem {
         }))
     }
 
+    /// 429: too many attempts, the next one after `wait`.
+    #[must_use]
+    pub fn throttled(detail: &str, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX);
+        Self::new("rate_limited", detail).retry_after(seconds)
+    }
+
     /// Adds what only the log is told.
     fn logged(mut self, log: impl Into<String>) -> Self {
         self.0.log = Some(log.into());
@@ -389,18 +395,6 @@ impl From<AuthenticateError> for Problem {
         match error {
             AuthenticateError::NotAuthenticated => BusinessError::AuthenticationFailed.into(),
             AuthenticateError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<LoginError> for Problem {
-    fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::Refused(_) => Self::new("authentication_failed", "wrong e-mail address or password"),
-            LoginError::EmailUnverified { .. } => {
-                Self::new("email_unverified", "confirm the e-mail address before signing in")
-            }
-            LoginError::Store(error) => error.into(),
         }
     }
 }

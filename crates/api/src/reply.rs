@@ -12,6 +12,21 @@ use serde_json::{Map, Value};
 /// The session's cookie.
 pub const SESSION_COOKIE: &str = "__Host-plimsoll";
 
+/// The cookie by which a device is known.
+pub const DEVICE_COOKIE: &str = "__Host-plimsoll-device";
+
+/// The device's cookie, kept for `life`.
+#[must_use]
+pub fn device_cookie(value: &str, life: chrono::TimeDelta) -> actix_web::cookie::Cookie<'_> {
+    actix_web::cookie::Cookie::build(DEVICE_COOKIE, value)
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(actix_web::cookie::SameSite::Strict)
+        .max_age(actix_web::cookie::time::Duration::seconds(life.num_seconds()))
+        .finish()
+}
+
 /// A user as the API shows one.
 #[derive(Serialize)]
 pub struct UserView<'a> {

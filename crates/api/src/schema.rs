@@ -206,8 +206,15 @@ shape!(
     User { id: i64, email: String, display_name: Option<String>, role: String }
 );
 shape!(
-    /// A new session. The token is shown once.
-    SessionToken { token: String, token_type: String, expires_at: chrono::DateTime<chrono::Utc>, user: User }
+    /// A new session. The token is shown once, and not at all when it travels in a cookie.
+    SignedIn {
+        #[schema(required = false)]
+        token: Option<String>,
+        #[schema(required = false)]
+        token_type: Option<String>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+        user: User,
+    }
 );
 shape!(
     /// An opened step-up. A session that travels in a cookie has its new token there and not here.

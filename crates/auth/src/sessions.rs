@@ -238,34 +238,61 @@ where
     Ok(Authenticated { session, user })
 }
 
-/// Ends one session. `false` when it had ended before.
+/// Ends one session of the user and records it. `false` when it had ended before, or is none of the user's.
 ///
 /// # Errors
 ///
 /// When the store fails.
-pub fn logout<S>(store: &mut S, user: UserId, session: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError>
+pub fn revoke<S>(store: &mut S, user: UserId, session: Uuid, act: &Act) -> Result<bool, StoreError>
 where
-    S: SessionStore + ?Sized,
+    S: SessionStore + AuditLog + ?Sized,
 {
-    store.revoke_session(user, session, now)
+    let live = store.live_sessions_of(user, act.at)?.iter().any(|known| known.id == session);
+    if !live || !store.revoke_session(user, session, act.at)? {
+        return Ok(false);
+    }
+    let detail = json!({ "ended_session_id": session });
+    let entry = act.entry("session.end", AuditOutcome::Success, Some(user), Some(user), detail);
+    store.append_audit(Some(user), &entry)?;
+    Ok(true)
 }
 
-/// Ends every session of a user but `except`, and returns how many. Logins of the same moment wait for it or come after.
+/// Ends the session of the act itself and records it. `false` when it had ended before.
 ///
 /// # Errors
 ///
 /// When the store fails.
-pub fn logout_everywhere<S>(
-    store: &mut S,
-    user: UserId,
-    except: Option<Uuid>,
-    now: DateTime<Utc>,
-) -> Result<u64, StoreError>
+pub fn logout<S>(store: &mut S, user: UserId, session: Uuid, act: &Act) -> Result<bool, StoreError>
 where
-    S: AccountStore + SessionStore + ?Sized,
+    S: SessionStore + AuditLog + ?Sized,
+{
+    if !store.revoke_session(user, session, act.at)? {
+        return Ok(false);
+    }
+    let detail = json!({ "session_id": session });
+    let entry = act.entry("logout", AuditOutcome::Success, Some(user), Some(user), detail);
+    store.append_audit(Some(user), &entry)?;
+    Ok(true)
+}
+
+/// Ends every session of a user but `keep`, records it, and returns which. Logins of the same moment wait for it or come
+/// after.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn revoke_others<S>(store: &mut S, user: UserId, keep: Uuid, act: &Act) -> Result<Vec<Uuid>, StoreError>
+where
+    S: AccountStore + SessionStore + AuditLog + ?Sized,
 {
     store.lock_account_of(user)?;
-    store.revoke_all_sessions_of(user, except, now)
+    let live = store.live_sessions_of(user, act.at)?;
+    let others: Vec<Uuid> = live.iter().map(|known| known.id).filter(|id| *id != keep).collect();
+    store.revoke_all_sessions_of(user, Some(keep), act.at)?;
+    let detail = json!({ "ended": others.len() });
+    let entry = act.entry("session.end_others", AuditOutcome::Success, Some(user), Some(user), detail);
+    store.append_audit(Some(user), &entry)?;
+    Ok(others)
 }
 
 /// A new session, and the older ones that made room for it.

@@ -2,6 +2,7 @@
 
 pub mod canonical;
 mod client_order_id;
+mod device_cookie;
 mod installation_key;
 mod key_ring;
 mod mac_chain;
@@ -14,6 +15,7 @@ mod secret_key;
 pub mod tokens;
 
 pub use client_order_id::{ClientOrderIdKey, OrderOrigin};
+pub use device_cookie::{DeviceCookies, DeviceId};
 pub use installation_key::{InstallationKey, KeyPurpose, WrongPurpose};
 pub use key_ring::{KeyId, KeyRing, KeyRingError, ParseKeyIdError};
 pub use mac_chain::{BrokenLink, MacChain};

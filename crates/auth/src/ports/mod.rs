@@ -5,6 +5,7 @@
 
 mod api_tokens;
 mod challenges;
+mod login;
 mod mail;
 mod setup;
 mod throttle;
@@ -24,6 +25,7 @@ use crate::{Account, EmailAddress, NewUser, Session, User};
 
 pub use api_tokens::ApiTokenStore;
 pub use challenges::ChallengeStore;
+pub use login::{CancelPurpose, CancelStore, CancelToken, LoginStore, network_of};
 pub use mail::MailOutbox;
 pub use setup::SetupStore;
 pub use throttle::ThrottleStore;
@@ -40,6 +42,8 @@ pub trait AuthStore:
     + VerificationStore
     + SetupStore
     + ApiTokenStore
+    + LoginStore
+    + CancelStore
     + MailOutbox
     + AuditLog
 {
@@ -49,6 +53,8 @@ impl<S> AuthStore for S where
     S: AccountStore
         + SessionStore
         + ThrottleStore
+        + LoginStore
+        + CancelStore
         + TwoFactorStore
         + ChallengeStore
         + VerificationStore

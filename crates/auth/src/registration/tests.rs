@@ -5,10 +5,10 @@ use plimsoll_crypto::{InstallationKey, KeyPurpose, OsRandom};
 
 use super::*;
 use crate::ClientInfo;
-use crate::login::{LoginError, finish, prepare};
+use crate::login::{Begun, Outcome, begin, finish};
 use crate::ports::AccountStore;
 use crate::testing::MemoryStore;
-use crate::testing::fixtures::{PASSWORD, PASSWORDS, at, new_session, new_user, secret, store};
+use crate::testing::fixtures::{PASSWORD, PASSWORDS, at, keys, new_login, new_user, secret, store};
 
 static PEPPER: LazyLock<Pepper> =
     LazyLock::new(|| Pepper::new(&InstallationKey::generate(KeyPurpose::Pepper, &mut OsRandom)).unwrap());
@@ -126,17 +126,17 @@ fn a_link_works_once_and_until_its_second() {
 fn an_unverified_account_gets_no_session_and_verification_makes_none() {
     let mut store = MemoryStore::new();
     let digest = registered(&mut store, "bob@example.com", 1, 0);
-    let login = |store: &mut MemoryStore| {
-        let verified = prepare(store, "bob@example.com")
-            .unwrap()
-            .verify(&PASSWORDS, &secret(PASSWORD), &mut OsRandom)
-            .unwrap();
-        let policy = AccountPolicy::default().sessions;
-        finish(store, &policy, verified, &ClientInfo::default(), new_session(1), at(10))
+    let login = |store: &mut MemoryStore, password: &str| {
+        let (policy, act) = (AccountPolicy::default(), Act::without_request(at(10)));
+        let Begun::Ready(prepared) = begin(store, &policy, keys(), "bob@example.com", None, &act).unwrap()
+        else {
+            panic!("throttled")
+        };
+        let verified = prepared.verify(&PASSWORDS, keys(), &secret(password), &mut OsRandom);
+        finish(store, &policy, keys(), verified, &new_login(1), &act).unwrap()
     };
-    assert!(matches!(login(&mut store), Err(LoginError::EmailUnverified { .. })));
-    let wrong = prepare(&mut store, "bob@example.com").unwrap();
-    assert!(wrong.verify(&PASSWORDS, &secret("not this password"), &mut OsRandom).is_err());
+    assert!(matches!(login(&mut store, PASSWORD), Outcome::EmailUnverified { .. }));
+    assert!(matches!(login(&mut store, "not this password"), Outcome::Refused(_)));
     assert_eq!(store.sessions(), []);
     let before = store.account_by_email(&"bob@example.com".parse().unwrap()).unwrap().unwrap();
     assert!(matches!(verify(&mut store, &digest, 20), VerifyOutcome::Verified(_)));
@@ -144,7 +144,7 @@ fn an_unverified_account_gets_no_session_and_verification_makes_none() {
     let after = store.account_by_email(&"bob@example.com".parse().unwrap()).unwrap().unwrap();
     let only = User { email_verified_at: Some(at(20)), ..before.user };
     assert_eq!((after.user, after.password_hash), (only, before.password_hash));
-    assert!(login(&mut store).is_ok());
+    assert!(matches!(login(&mut store, PASSWORD), Outcome::SignedIn(_)));
 }
 
 /// REG-6: a new link voids the older ones; within the cool-down and over the cap of the address nothing is sent.

@@ -24,6 +24,10 @@ fn add_session(store: &mut MemoryStore, user: UserId, n: u128, seconds: i64) -> 
     new.token.digest()
 }
 
+fn acting(seconds: i64) -> Act {
+    Act::without_request(at(seconds))
+}
+
 fn act(
     store: &mut MemoryStore,
     token: &TokenDigest,
@@ -87,9 +91,9 @@ fn unknown_revoked_and_disabled_are_alike() {
     store.account_mut(user).unwrap().user.state = AccountState::Active;
     assert!(act(&mut store, &token, Activity::User, 1).is_some());
 
-    assert!(logout(&mut store, user, Uuid::from_u128(1), at(2)).unwrap());
+    assert!(logout(&mut store, user, Uuid::from_u128(1), &acting(2)).unwrap());
     assert_eq!(act(&mut store, &token, Activity::User, 2), None);
-    assert!(!logout(&mut store, user, Uuid::from_u128(1), at(3)).unwrap(), "it had ended before");
+    assert!(!logout(&mut store, user, Uuid::from_u128(1), &acting(3)).unwrap(), "it had ended before");
     assert_eq!(store.sessions()[0].revoked_at, Some(at(2)), "the first time stays");
 }
 
@@ -104,8 +108,8 @@ fn a_role_is_as_stored_now() {
 fn nobody_ends_a_strangers_session() {
     let (mut store, _, token) = signed_in();
     let other = store.insert_user(&new_user("bob@example.com")).unwrap();
-    assert!(!logout(&mut store, other, Uuid::from_u128(1), at(1)).unwrap());
-    assert_eq!(logout_everywhere(&mut store, other, None, at(1)).unwrap(), 0);
+    assert!(!logout(&mut store, other, Uuid::from_u128(1), &acting(1)).unwrap());
+    assert_eq!(store.revoke_all_sessions_of(other, None, at(1)).unwrap(), 0);
     assert!(act(&mut store, &token, Activity::User, 1).is_some());
 }
 
@@ -114,10 +118,10 @@ fn every_session_but_one_ends_at_once() {
     let (mut store, user, first) = signed_in();
     let second = add_session(&mut store, user, 2, 1);
     let third = add_session(&mut store, user, 3, 2);
-    assert_eq!(logout_everywhere(&mut store, user, Some(Uuid::from_u128(2)), at(3)).unwrap(), 2);
+    assert_eq!(store.revoke_all_sessions_of(user, Some(Uuid::from_u128(2)), at(3)).unwrap(), 2);
     let live = [first, second, third].map(|token| act(&mut store, &token, Activity::User, 4).is_some());
     assert_eq!(live, [false, true, false]);
-    assert_eq!(logout_everywhere(&mut store, user, None, at(5)).unwrap(), 1);
+    assert_eq!(store.revoke_all_sessions_of(user, None, at(5)).unwrap(), 1);
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn a_failing_store_is_not_taken_for_a_missing_session() {
         let Err(AuthenticateError::Store(error)) = failed else { panic!("{failed:?}") };
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         store.fail_after(calls, StoreErrorKind::Contention);
-        assert!(logout_everywhere(&mut store, user, None, at(100)).is_err());
+        assert!(revoke_others(&mut store, user, Uuid::from_u128(1), &acting(100)).is_err());
     }
 }
 
@@ -181,4 +185,24 @@ proptest! {
             }
         }
     }
+}
+
+/// SES-7: the user ends one session or all others; each is on record, and nobody ends a stranger's.
+#[test]
+fn sessions_are_ended_one_by_one_or_all_but_this() {
+    let (mut store, user, first) = signed_in();
+    let second = add_session(&mut store, user, 2, 1);
+    let third = add_session(&mut store, user, 3, 2);
+    let other = store.insert_user(&new_user("bob@example.com")).unwrap();
+    assert!(!revoke(&mut store, other, Uuid::from_u128(2), &acting(3)).unwrap());
+    assert!(revoke(&mut store, user, Uuid::from_u128(2), &acting(3)).unwrap());
+    assert!(!revoke(&mut store, user, Uuid::from_u128(2), &acting(4)).unwrap(), "it had ended");
+    assert_eq!(
+        revoke_others(&mut store, user, Uuid::from_u128(3), &acting(5)).unwrap(),
+        [Uuid::from_u128(1)]
+    );
+    let live = [first, second, third].map(|token| act(&mut store, &token, Activity::User, 6).is_some());
+    assert_eq!(live, [false, false, true]);
+    let actions: Vec<&str> = store.audit().iter().map(|(_, entry)| entry.action.as_str()).collect();
+    assert_eq!(actions, ["session.end", "session.end_others"]);
 }

@@ -3,6 +3,7 @@
 mod api_tokens;
 #[cfg(test)]
 pub(crate) mod factors;
+mod login;
 mod mail;
 mod setup;
 mod throttle;
@@ -34,6 +35,7 @@ pub struct MemoryStore {
     audit: Vec<(Option<UserId>, AuditEntry)>,
     mails: Vec<PostedMail>,
     throttles: throttle::Buckets,
+    logins: login::Logins,
     factors: two_factor::Factors,
     verifications: verification::Kept,
     setup_tokens: Vec<setup::Kept>,
@@ -252,14 +254,14 @@ impl AuditLog for MemoryStore {
 pub(crate) mod fixtures {
     use std::sync::LazyLock;
 
-    use plimsoll_crypto::OsRandom;
     use plimsoll_crypto::passwords::{HashParams, Passwords};
     use plimsoll_crypto::tokens::SecretToken;
+    use plimsoll_crypto::{DeviceCookies, DeviceId, InstallationKey, KeyPurpose, OsRandom, Pepper};
     use secrecy::SecretString;
 
     use super::*;
-    use crate::Role;
-    use crate::login::NewSession;
+    use crate::login::{LoginKeys, NewArrival, NewLogin, NewSession};
+    use crate::{Role, Transport};
 
     pub(crate) const PASSWORD: &str = "a rather long password";
 
@@ -299,5 +301,29 @@ pub(crate) mod fixtures {
 
     pub(crate) fn new_session(n: u128) -> NewSession {
         NewSession { id: Uuid::from_u128(n), token: SecretToken::generate(&mut OsRandom) }
+    }
+
+    static PEPPER: LazyLock<Pepper> =
+        LazyLock::new(|| Pepper::new(&InstallationKey::generate(KeyPurpose::Pepper, &mut OsRandom)).unwrap());
+    static DEVICES: LazyLock<DeviceCookies> = LazyLock::new(|| {
+        DeviceCookies::new(&InstallationKey::generate(KeyPurpose::DeviceCookie, &mut OsRandom)).unwrap()
+    });
+
+    /// The same keys for the whole test program.
+    pub(crate) fn keys() -> LoginKeys<'static> {
+        LoginKeys { pepper: &PEPPER, devices: &DEVICES }
+    }
+
+    pub(crate) fn new_login(n: u128) -> NewLogin {
+        NewLogin {
+            new: new_session(n),
+            transport: Transport::Bearer,
+            arrival: NewArrival {
+                device: DeviceId::generate(&mut OsRandom),
+                logout_everywhere: SecretToken::generate(&mut OsRandom),
+                link: Uuid::from_u128(n + 1_000_000),
+                mail: Uuid::from_u128(n + 2_000_000),
+            },
+        }
     }
 }

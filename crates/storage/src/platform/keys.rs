@@ -8,8 +8,8 @@ use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::{OrderSource, SourceKind};
 use plimsoll_core_domain::{AccountId, ClientOrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::{
-    ClientOrderIdKey, CryptoRng, InstallationKey, KeyPurpose, KeyRing, MacChain, OpenError, OrderOrigin,
-    Pepper,
+    ClientOrderIdKey, CryptoRng, DeviceCookies, InstallationKey, KeyPurpose, KeyRing, MacChain, OpenError,
+    OrderOrigin, Pepper,
 };
 use plimsoll_reliability::idempotency::IdempotencyKey;
 
@@ -27,6 +27,8 @@ pub struct PlatformKeys {
     pub order_ids: ClientOrderIdKey,
     /// Keyed digests of values that could be guessed.
     pub pepper: Pepper,
+    /// Signs device cookies.
+    pub device_cookies: DeviceCookies,
     /// Seals what is stored sealed.
     pub ring: KeyRing,
 }
@@ -66,12 +68,13 @@ impl PlatformKeys {
     where
         R: CryptoRng + ?Sized,
     {
-        let (audit, order_ids, pepper) = db.run_blocking(|tx| {
+        let (audit, order_ids, pepper, devices) = db.run_blocking(|tx| {
             let mut key = |purpose| tx.installation_key(ring, purpose, rng);
             Ok::<_, KeysError>((
                 key(KeyPurpose::AuditMac)?,
                 key(KeyPurpose::OrderId)?,
                 key(KeyPurpose::Pepper)?,
+                key(KeyPurpose::DeviceCookie)?,
             ))
         })?;
         let fault = |why: String| StoreError::new(StoreErrorKind::Other, why);
@@ -79,6 +82,7 @@ impl PlatformKeys {
             audit: MacChain::new(&audit).map_err(|why| fault(why.to_string()))?,
             order_ids: ClientOrderIdKey::new(&order_ids).map_err(|why| fault(why.to_string()))?,
             pepper: Pepper::new(&pepper).map_err(|why| fault(why.to_string()))?,
+            device_cookies: DeviceCookies::new(&devices).map_err(|why| fault(why.to_string()))?,
             ring: ring.clone(),
         })
     }

@@ -2,10 +2,8 @@
 
 use actix_web::{HttpResponse, post, web};
 use plimsoll_auth::sessions::logout as end_session;
-use plimsoll_core_domain::StoreError;
-use plimsoll_core_domain::audit::AuditOutcome;
 
-use crate::caller::Caller;
+use crate::caller::SessionCaller;
 use crate::problem::Problem;
 use crate::schema;
 use crate::state::AppState;
@@ -21,18 +19,9 @@ use crate::state::AppState;
     security(("bearer" = []))
 )]
 #[post("/auth/logout")]
-pub async fn logout(state: web::Data<AppState>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let (user, session, now) = (caller.user, caller.signed_in.session.id, state.clock.now());
-    state
-        .db
-        .run(move |tx| {
-            end_session(tx, user, session, now)?;
-            let detail = serde_json::json!({ "session_id": session });
-            let entry = caller.origin.audit("logout", AuditOutcome::Success, Some(user), now, detail);
-            tx.append_audit(Some(user), &entry)?;
-            Ok::<_, StoreError>(())
-        })
-        .await?;
+pub async fn logout(state: web::Data<AppState>, caller: SessionCaller) -> Result<HttpResponse, Problem> {
+    let (user, session, act) = (caller.user, caller.signed_in.session.id, caller.act(&state));
+    state.db.run(move |tx| end_session(tx, user, session, &act)).await?;
     state.session_cache.forget_session(session);
     (state.on_logout)(user, session);
     Ok(HttpResponse::NoContent().insert_header(("clear-site-data", "\"cookies\", \"storage\"")).finish())

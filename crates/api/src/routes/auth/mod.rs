@@ -5,6 +5,7 @@ pub mod logout;
 pub mod me;
 pub mod register;
 pub mod resend_verification;
+pub mod sessions;
 pub mod setup;
 pub mod step_up;
 pub mod two_factor;

@@ -2,6 +2,7 @@
 
 mod api_tokens;
 mod challenges;
+mod login;
 mod mail;
 mod setup;
 mod throttle;

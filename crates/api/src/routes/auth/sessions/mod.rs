@@ -1,0 +1,5 @@
+//! The caller's sessions.
+
+pub mod list;
+pub mod revoke;
+pub mod revoke_others;
