@@ -107,7 +107,7 @@ fn wrong_passwords_are_throttled_before_they_are_computed() {
 fn a_session_that_has_ended_is_not_opened() {
     let (mut store, user) = store();
     let session = session(&mut store, user);
-    crate::sessions::logout(&mut store, user, session.id, at(5)).unwrap();
+    crate::sessions::logout(&mut store, user, session.id, &Act::without_request(at(5))).unwrap();
     let late = prove(&mut store, &session, password(PASSWORD), 10).unwrap();
     assert!(matches!(late, SteppedUp::SessionOver), "{late:?}");
 }
