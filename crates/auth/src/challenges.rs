@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::backup_codes::BackupCodes;
 use crate::login::NewSession;
-use crate::ports::{FactorStore, ChallengeStore};
+use crate::ports::{ChallengeStore, FactorStore};
 use crate::two_factor::{
     self, Attempt, Begun, CodeRefusal, Method, Purpose, Settled, SubmittedCode, Verified,
 };

@@ -1,5 +1,6 @@
 //! The mails that accounts send: what they say, and their rendering.
 
+mod render;
 mod token;
 
 use chrono::{DateTime, Utc};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::EmailAddress;
 
+pub use render::{Links, RenderError, render};
 pub use token::MailToken;
 
 /// From where and when something was done, as mails show it.
