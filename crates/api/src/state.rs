@@ -127,7 +127,7 @@ impl AppState {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
             (rate, RateLimiter::keyed(quota))
         });
-        let hashing = Hashing::new(Arc::clone(&parts.passwords), settings.parallel_hashes);
+        let hashing = Hashing::new(&parts.passwords, settings.parallel_hashes);
         let cost = parts.passwords.params();
         let backup_codes = BackupCodes::new(cost, parts.keys.pepper.clone(), &mut OsRandom);
         Self {

@@ -4,13 +4,19 @@
 //! behind a bound on how many run at once.
 
 use std::fmt;
+use std::sync::Mutex;
 
-use argon2::password_hash::phc;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
+use argon2::{Algorithm, Argon2, Params, Version};
 use rand::CryptoRng;
 use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
+
+use memory::HashMemory;
+
+mod memory;
 
 /// Longest password in bytes (UTF-8, after NFC) that [`Passwords::hash`] takes.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
@@ -119,10 +125,18 @@ impl fmt::Debug for PasswordHash {
 }
 
 /// Hashes and verifies passwords with one set of parameters.
-#[derive(Clone)]
 pub struct Passwords {
     params: Params,
     dummy: PasswordHash,
+    /// `None`: each hash has memory of its own.
+    kept: Option<Mutex<HashMemory>>,
+}
+
+/// A clone keeps no memory.
+impl Clone for Passwords {
+    fn clone(&self) -> Self {
+        Self { params: self.params.clone(), dummy: self.dummy.clone(), kept: None }
+    }
 }
 
 impl Passwords {
@@ -135,8 +149,31 @@ impl Passwords {
         let params = params.check()?;
         let mut unknowable = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *unknowable);
-        let dummy = hash_bytes(&params, &*unknowable, rng);
-        Ok(Self { params, dummy })
+        let dummy = hash_bytes(&params, &*unknowable, &mut HashMemory::default(), rng);
+        Ok(Self { params, dummy, kept: None })
+    }
+
+    /// The same, for a thread that computes many hashes one after another: their memory is kept from one to the next,
+    /// which saves the time of getting it from the system. Another thread that comes in between has memory of its own.
+    #[must_use]
+    pub fn keeping_memory(&self) -> Self {
+        Self { kept: Some(Mutex::default()), ..self.clone() }
+    }
+
+    /// Wipes and gives back what [`Passwords::keeping_memory`] keeps; the next hash gets it anew.
+    pub fn release_memory(&self) {
+        if let Some(kept) = &self.kept
+            && let Ok(mut kept) = kept.try_lock()
+        {
+            *kept = HashMemory::default();
+        }
+    }
+
+    fn with_memory<T>(&self, compute: impl FnOnce(&mut HashMemory) -> T) -> T {
+        match self.kept.as_ref().and_then(|kept| kept.try_lock().ok()) {
+            Some(mut kept) => compute(&mut kept),
+            None => compute(&mut HashMemory::default()),
+        }
     }
 
     /// The parameters of new hashes.
@@ -163,7 +200,7 @@ impl Passwords {
         if password.len() > MAX_PASSWORD_BYTES {
             return Err(PasswordError::TooLong);
         }
-        Ok(hash_bytes(&self.params, password.as_bytes(), rng))
+        Ok(self.with_memory(|memory| hash_bytes(&self.params, password.as_bytes(), memory, rng)))
     }
 
     /// Whether the password is the one behind the stored hash. The hash's own parameters are used.
@@ -173,7 +210,7 @@ impl Passwords {
     pub fn verify(&self, password: &SecretString, stored: Option<&PasswordHash>) -> bool {
         let password = normalise(password);
         let hash = stored.unwrap_or(&self.dummy).phc();
-        let matches = Argon2::default().verify_password(password.as_bytes(), &hash).is_ok();
+        let matches = self.with_memory(|memory| matches(&hash, password.as_bytes(), memory));
         matches && stored.is_some()
     }
 
@@ -204,13 +241,48 @@ fn normalise(password: &SecretString) -> Zeroizing<String> {
     normal
 }
 
-fn hash_bytes<R: CryptoRng + ?Sized>(params: &Params, password: &[u8], rng: &mut R) -> PasswordHash {
+fn hash_bytes<R: CryptoRng + ?Sized>(
+    params: &Params,
+    password: &[u8],
+    memory: &mut HashMemory,
+    rng: &mut R,
+) -> PasswordHash {
     let mut salt = [0; SALT_BYTES];
     rng.fill_bytes(&mut salt);
-    let phc = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
-        .hash_password_with_salt(password, &salt)
+    let hash = new_hash(params, password, &salt, memory)
         .expect("parameters and salt were checked, and the password is short");
-    PasswordHash(phc.to_string())
+    PasswordHash(hash.to_string())
+}
+
+fn new_hash(
+    params: &Params,
+    password: &[u8],
+    salt: &[u8],
+    memory: &mut HashMemory,
+) -> argon2::password_hash::Result<phc::PasswordHash> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    memory.compute(&argon2, password, salt, &mut output)?;
+    Ok(phc::PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(params)?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(Output::new(&output)?),
+    })
+}
+
+/// Whether the password is the one behind the hash, in time that does not depend on where the two differ.
+fn matches(hash: &phc::PasswordHash, password: &[u8], memory: &mut HashMemory) -> bool {
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else { return false };
+    let Ok(algorithm) = Algorithm::try_from(hash.algorithm.as_str()) else { return false };
+    let Ok(params) = Params::try_from(hash) else { return false };
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from);
+    let Ok(version) = version else { return false };
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = &mut output[..expected.len()];
+    let computed = memory.compute(&Argon2::new(algorithm, version, params), password, salt, output);
+    computed.is_ok() && output.ct_eq(expected.as_bytes()).into()
 }
 
 #[cfg(test)]

@@ -138,3 +138,26 @@ fn debug_shows_no_hash() {
             && !printed.contains('$')
     );
 }
+
+/// Memory that is kept changes no hash, grows for a dearer one, and is given back.
+#[test]
+fn kept_memory_gives_the_same_hashes_as_fresh_memory() {
+    let fresh = passwords();
+    let keeping = fresh.keeping_memory();
+    let held = |passwords: &Passwords| passwords.kept.as_ref().map(|kept| kept.lock().unwrap().bytes());
+    assert_eq!((held(&fresh), held(&keeping)), (None, Some(0)));
+    let dearer = HashParams { memory_kib: 19_456, iterations: 2, parallelism: 1 };
+    let dearer = Passwords::new(dearer, &mut OsRandom).unwrap();
+    for maker in [&fresh, &keeping, &dearer, &fresh] {
+        let hash = maker.hash(&secret("a password"), &mut OsRandom).unwrap();
+        for verifier in [&fresh, &keeping] {
+            assert!(verifier.verify(&secret("a password"), Some(&hash)));
+            assert!(!verifier.verify(&secret("another one"), Some(&hash)));
+            assert!(!verifier.verify(&secret("a password"), None));
+        }
+    }
+    assert_eq!(held(&keeping), Some(19_456 * 1024), "as much as the dearest needed");
+    keeping.release_memory();
+    assert_eq!(held(&keeping), Some(0));
+    assert_eq!(held(&keeping.clone()), None);
+}
