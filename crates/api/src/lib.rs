@@ -29,7 +29,7 @@ use crate::routes::openapi::OpenApiText;
 use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
-    use crate::routes::{account, auth, fills, health, orders, pnl, portfolio_history, positions, problems};
+    use crate::routes::{account, admin, auth, fills, health, orders, pnl, portfolio_history, positions, problems};
     config
         .service(auth::login::login)
         .service(auth::logout::logout)
@@ -49,6 +49,14 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(auth::two_factor::disable::disable)
         .service(auth::two_factor::regenerate_codes::regenerate_codes)
         .service(auth::two_factor::status::status)
+        .service(auth::api_tokens::create)
+        .service(auth::api_tokens::list)
+        .service(auth::api_tokens::revoke)
+        .service(admin::users::list::list)
+        .service(admin::users::get::get)
+        .service(admin::users::patch::patch)
+        .service(admin::users::logout::logout)
+        .service(admin::users::reset_2fa::reset_2fa)
         .service(orders::place::place)
         .service(orders::list::list)
         .service(orders::cancel_all::cancel_all)

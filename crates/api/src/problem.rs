@@ -5,6 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
+use plimsoll_auth::api_tokens::CreateRefusal;
 use plimsoll_auth::sessions::AuthenticateError;
 use plimsoll_core_domain::error::BusinessError;
 use plimsoll_core_domain::order::FieldError;
@@ -107,6 +108,12 @@ pub const PROBLEMS: &[ProblemKind] = &[
         403,
         "Second factor required",
         "Administrators need a second factor. Until it is enabled, only the account's own routes answer.",
+    ),
+    kind(
+        "too_many_api_tokens",
+        409,
+        "Too many API tokens",
+        "The account has as many API tokens as it may have. Revoke one first.",
     ),
     kind("last_admin", 409, "Last administrator", "The last active administrator stays one."),
     kind(
@@ -395,6 +402,23 @@ impl From<AuthenticateError> for Problem {
         match error {
             AuthenticateError::NotAuthenticated => BusinessError::AuthenticationFailed.into(),
             AuthenticateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateRefusal> for Problem {
+    fn from(refusal: CreateRefusal) -> Self {
+        let field = |pointer: &str| Self::field(pointer, refusal.code(), refusal.to_string());
+        match refusal {
+            CreateRefusal::Name => field("/name"),
+            CreateRefusal::NoScope => field("/scopes"),
+            CreateRefusal::ExpiryPast | CreateRefusal::ExpiryTooFar => field("/expires_at"),
+            CreateRefusal::AllowedIps => field("/allowed_ips"),
+            CreateRefusal::AdminScope | CreateRefusal::LiveScope => {
+                Self::new("access_denied", refusal.to_string())
+            }
+            CreateRefusal::TooMany => Self::new("too_many_api_tokens", refusal.to_string()),
+            CreateRefusal::NoUser => BusinessError::AuthenticationFailed.into(),
         }
     }
 }

@@ -275,6 +275,71 @@ shape!(
         last_used_at: Option<chrono::DateTime<chrono::Utc>>,
     }
 );
+words!(
+    /// What an API token may do. None includes another.
+    ScopeWord { Read = "read", TradePaper = "trade_paper", TradeLive = "trade_live", Admin = "admin" }
+);
+words!(
+    /// What a user may do.
+    RoleWord { User = "user", Admin = "admin" }
+);
+words!(
+    /// Whether a user may sign in.
+    StateWord { Active = "active", Disabled = "disabled" }
+);
+shape!(
+    /// An API token, without the token itself.
+    ApiToken {
+        id: String,
+        name: String,
+        scopes: Vec<ScopeWord>,
+        allowed_ips: Vec<String>,
+        created_at: chrono::DateTime<chrono::Utc>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+        last_used_at: Option<chrono::DateTime<chrono::Utc>>,
+        last_used_ip: Option<String>,
+    }
+);
+shape!(
+    /// A new API token. `token` is shown this once.
+    NewApiToken {
+        token: String,
+        id: String,
+        name: String,
+        scopes: Vec<ScopeWord>,
+        allowed_ips: Vec<String>,
+        created_at: chrono::DateTime<chrono::Utc>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+        last_used_at: Option<chrono::DateTime<chrono::Utc>>,
+        last_used_ip: Option<String>,
+    }
+);
+shape!(
+    /// API tokens.
+    ApiTokenList { items: Vec<ApiToken>, next_cursor: Option<String> }
+);
+shape!(
+    /// A user as administrators see one.
+    AdminUser {
+        id: i64,
+        email: String,
+        display_name: Option<String>,
+        role: RoleWord,
+        state: StateWord,
+        email_verified_at: Option<chrono::DateTime<chrono::Utc>>,
+        created_at: chrono::DateTime<chrono::Utc>,
+        two_factor_enabled: bool,
+        password_disabled: bool,
+    }
+);
+shape!(
+    /// Users.
+    AdminUserList { items: Vec<AdminUser>, next_cursor: Option<String> }
+);
+shape!(
+    /// A reset of a second factor that waits.
+    TwoFactorReset { due_at: chrono::DateTime<chrono::Utc> }
+);
 shape!(
     /// One refused field.
     FieldProblem { pointer: String, code: String, detail: String }

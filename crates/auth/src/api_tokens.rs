@@ -15,9 +15,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::mail::Mail;
-use crate::ports::{AccountStore, ApiTokenStore, AuthStore, MailOutbox};
+use crate::ports::{AccountStore, ApiTokenStore, AuthStore, MailOutbox, TwoFactorStore};
 use crate::sessions::AuthenticateError;
-use crate::{AccountPolicy, AccountState, Act, IpNetwork, Role, User};
+use crate::{AccountPolicy, AccountState, Act, IpNetwork, Role, User, two_factor};
 
 pub use scopes::{Scope, Scopes};
 
@@ -292,12 +292,12 @@ fn authority_refusal<S>(
     scopes: Scopes,
 ) -> Result<Option<CreateRefusal>, StoreError>
 where
-    S: ApiTokenStore + ?Sized,
+    S: ApiTokenStore + TwoFactorStore + ?Sized,
 {
     if scopes.has(Scope::Admin) && owner.role != Role::Admin {
         return Ok(Some(CreateRefusal::AdminScope));
     }
-    if scopes.has(Scope::TradeLive) && !store.may_trade_live(owner.id)? {
+    if scopes.has(Scope::TradeLive) && !two_factor::is_enabled(store, owner.id)? {
         return Ok(Some(CreateRefusal::LiveScope));
     }
     let live = store.live_api_tokens_of(owner.id, None, policy.api_tokens.max_per_user, now)?;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod act;
+pub mod admin;
 pub mod api_tokens;
 pub mod backup_codes;
 pub mod challenges;

@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "actix's route macro repeats the handler's visibility inside a function")]
 
 pub mod account;
+pub mod admin;
 pub mod auth;
 pub mod fills;
 pub mod health;

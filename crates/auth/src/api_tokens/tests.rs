@@ -3,8 +3,10 @@ use plimsoll_crypto::OsRandom;
 
 use super::*;
 use crate::ClientInfo;
+use crate::ports::TwoFactorStore;
 use crate::testing::MemoryStore;
 use crate::testing::fixtures::{at, new_user, store};
+use crate::totp::TotpSecret;
 
 const DAY: i64 = 86_400;
 
@@ -39,6 +41,12 @@ fn try_create(
     let new = new_token(n);
     let made = create(store, &AccountPolicy::default(), &act(0), user, &new, wanted).unwrap();
     made.map(|record| (record, new.token.digest()))
+}
+
+fn enable_factor(store: &mut MemoryStore, user: UserId) {
+    let secret = TotpSecret::generate(&mut OsRandom);
+    store.set_pending_factor(user, &secret, at(60), &[], at(0)).unwrap();
+    assert!(store.activate_pending_factor(user, &secret, 1, at(0)).unwrap());
 }
 
 fn made(days: i64) -> (MemoryStore, UserId, TokenDigest) {
@@ -121,7 +129,7 @@ fn nobody_grants_what_they_do_not_have() {
     assert_eq!(outcomes, [AuditOutcome::Denied, AuditOutcome::Denied]);
     assert!(store.api_tokens().is_empty() && store.mails().is_empty());
 
-    store.allow_live_trading(user);
+    enable_factor(&mut store, user);
     store.account_mut(user).unwrap().user.role = Role::Admin;
     assert!(try_create(&mut store, user, 1, wanted(&[Scope::TradeLive, Scope::Admin], 1)).is_ok());
 }

@@ -85,11 +85,4 @@ pub trait ApiTokenStore {
         token: Uuid,
         at: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
-
-    /// Whether the user may trade with real money as far as factors go: a second factor is on.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn may_trade_live(&mut self, user: UserId) -> Result<bool, StoreError>;
 }

@@ -10,6 +10,7 @@ mod mail;
 mod setup;
 mod throttle;
 mod two_factor;
+mod user_admin;
 mod verification;
 
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ pub use mail::MailOutbox;
 pub use setup::SetupStore;
 pub use throttle::ThrottleStore;
 pub use two_factor::TwoFactorStore;
+pub use user_admin::UserAdminStore;
 pub use verification::{NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
 
 /// All that the use cases of accounts need of a store, in one transaction.
@@ -44,6 +46,7 @@ pub trait AuthStore:
     + ApiTokenStore
     + LoginStore
     + CancelStore
+    + UserAdminStore
     + MailOutbox
     + AuditLog
 {
@@ -60,6 +63,7 @@ impl<S> AuthStore for S where
         + VerificationStore
         + SetupStore
         + ApiTokenStore
+        + UserAdminStore
         + MailOutbox
         + AuditLog
         + ?Sized

@@ -23,11 +23,6 @@ impl MemoryStore {
         tokens
     }
 
-    /// Lets the user trade with real money, as far as factors go.
-    pub fn allow_live_trading(&mut self, user: UserId) {
-        self.live_traders.insert(user);
-    }
-
     pub(super) fn revoke_all_api_tokens_of(&mut self, user: UserId, at: DateTime<Utc>) {
         let live = |token: &&mut TokenRecord| token.user_id == user && token.revoked_at.is_none();
         self.api_tokens.values_mut().filter(live).for_each(|token| token.revoked_at = Some(at));
@@ -125,10 +120,5 @@ impl ApiTokenStore for MemoryStore {
         let due =
             self.api_token_mut(user, token).filter(|token| token.is_live(at) && token.warned_at.is_none());
         Ok(due.map(|token| token.warned_at = Some(at)).is_some())
-    }
-
-    fn may_trade_live(&mut self, user: UserId) -> Result<bool, StoreError> {
-        self.call()?;
-        Ok(self.live_traders.contains(&user))
     }
 }

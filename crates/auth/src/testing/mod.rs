@@ -8,9 +8,10 @@ mod mail;
 mod setup;
 mod throttle;
 mod two_factor;
+mod user_admin;
 mod verification;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -31,7 +32,6 @@ pub struct MemoryStore {
     accounts: BTreeMap<i64, Account>,
     sessions: HashMap<TokenDigest, Session>,
     api_tokens: api_tokens::Tokens,
-    live_traders: HashSet<UserId>,
     audit: Vec<(Option<UserId>, AuditEntry)>,
     mails: Vec<PostedMail>,
     throttles: throttle::Buckets,

@@ -1,5 +1,6 @@
 //! Signing in and out.
 
+pub mod api_tokens;
 pub mod login;
 pub mod logout;
 pub mod me;

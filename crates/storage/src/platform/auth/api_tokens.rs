@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::User;
 use plimsoll_auth::api_tokens::{After, DueNotice, Scope, Scopes, TokenRecord};
@@ -229,21 +229,5 @@ impl ApiTokenStore for Tx<'_> {
         .execute(self.conn())
         .store()?;
         Ok(changed == 1)
-    }
-
-    fn may_trade_live(&mut self, user: UserId) -> Result<bool, StoreError> {
-        #[derive(QueryableByName)]
-        struct May {
-            #[diesel(sql_type = Bool)]
-            may: bool,
-        }
-        let row = prepared(
-            "SELECT EXISTS (SELECT 1 FROM user_2fa WHERE user_id = ? AND enabled_at IS NOT NULL \
-             AND disabled_at IS NULL) AS may",
-        )
-        .bind::<BigInt, _>(user.0)
-        .get_result::<May>(self.conn())
-        .store()?;
-        Ok(row.may)
     }
 }

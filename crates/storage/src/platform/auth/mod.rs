@@ -7,6 +7,7 @@ mod mail;
 mod setup;
 mod throttle;
 mod two_factor;
+mod user_admin;
 mod verification;
 
 pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail};

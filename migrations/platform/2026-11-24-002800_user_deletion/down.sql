@@ -1,0 +1,2 @@
+DROP INDEX users_active_admins;
+ALTER TABLE users DROP CONSTRAINT users_deleted, DROP COLUMN deleted_at;
