@@ -1,26 +1,31 @@
-//! Who calls: the session behind a bearer token.
+//! Who calls, and with what rights: the types by which a route says whom it serves.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, USER_AGENT};
+use actix_web::http::header::USER_AGENT;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
-use plimsoll_auth::sessions::{Activity, Authenticated, authenticate};
-use plimsoll_auth::{Act, ClientInfo, Role};
+use plimsoll_auth::sessions::{Activity, Authenticated};
+use plimsoll_auth::{Act, ClientInfo, Role, User, two_factor};
 use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
 use plimsoll_core_domain::error::BusinessError;
-use plimsoll_crypto::tokens::{SecretToken, TokenDigest};
+use secrecy::ExposeSecret;
 use uuid::Uuid;
 
+use crate::csrf;
+use crate::identity::{Shown, session_of};
 use crate::problem::Problem;
+use crate::proxies::client_ip;
 use crate::request_id::RequestId;
-use crate::state::{AppState, client_ip};
+use crate::state::AppState;
+
+/// A client sends it with what nobody asked for at that moment, such as polling.
+const BACKGROUND: &str = "x-plimsoll-background";
 
 /// Where a request came from, for audit entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,91 +81,20 @@ impl Origin {
     }
 }
 
-/// The signed-in caller of a request.
+/// Who calls: a user, by a session.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who.
     pub user: UserId,
-    /// The session and its user.
-    pub signed_in: Arc<Authenticated>,
+    credential: Credential,
     /// From where.
     pub origin: Origin,
 }
 
-/// Sessions seen a moment ago, by the digest of their token.
-#[derive(Debug)]
-pub struct SessionCache {
-    life: Duration,
-    seen: Mutex<HashMap<TokenDigest, (Instant, Arc<Authenticated>)>>,
-}
-
-impl SessionCache {
-    /// Keeps sessions for `life`; zero keeps none.
-    #[must_use]
-    pub fn new(life: Duration) -> Self {
-        Self { life, seen: Mutex::default() }
-    }
-
-    fn get(&self, digest: &TokenDigest) -> Option<Arc<Authenticated>> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(digest).filter(|(at, _)| at.elapsed() < self.life).map(|(_, session)| Arc::clone(session))
-    }
-
-    fn put(&self, digest: TokenDigest, session: &Arc<Authenticated>) {
-        if !self.life.is_zero() {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.insert(digest, (Instant::now(), Arc::clone(session)));
-        }
-    }
-
-    /// Forgets a session at once.
-    pub fn forget_session(&self, session: Uuid) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, (_, known)| known.session.id != session);
-    }
-
-    /// Forgets every session of a user.
-    pub fn forget_user(&self, user: UserId) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, (_, known)| known.user.id != user);
-    }
-
-    /// Forgets what is too old.
-    pub fn tidy(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, (at, _)| at.elapsed() < self.life);
-    }
-}
-
-/// The session of a token.
-///
-/// # Errors
-/// 401 when the token opens nothing, 503 when the store is away.
-pub async fn session_of(
-    state: &AppState,
-    token: &str,
-    activity: Activity,
-) -> Result<Arc<Authenticated>, Problem> {
-    let token = SecretToken::parse(token).map_err(|_| Problem::from(BusinessError::AuthenticationFailed))?;
-    let digest = token.digest();
-    if let Some(known) = state.session_cache.get(&digest) {
-        return Ok(known);
-    }
-    let (policy, now) = (state.settings.policy.sessions, state.clock.now());
-    let signed_in = state
-        .db
-        .read(move |tx| authenticate(tx, &digest, &policy, activity, now))
-        .await
-        .map_err(Problem::from)?;
-    let signed_in = Arc::new(signed_in);
-    state.session_cache.put(digest, &signed_in);
-    Ok(signed_in)
-}
-
-fn bearer(request: &HttpRequest) -> Option<&str> {
-    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+/// By what the caller is known.
+#[derive(Clone, Debug)]
+enum Credential {
+    Session(Arc<Authenticated>),
 }
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
@@ -173,16 +107,64 @@ fn state_of(request: &HttpRequest) -> Result<web::Data<AppState>, Problem> {
 impl Caller {
     async fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let state = state_of(request)?;
-        let token = bearer(request).ok_or(BusinessError::AuthenticationFailed)?;
-        let signed_in = session_of(&state, token, Activity::User).await?;
-        Ok(Self { user: signed_in.user.id, signed_in, origin: Origin::of(request) })
+        let token = match Shown::by(request) {
+            Shown::Bearer(token) => token,
+            Shown::Cookie(token) => {
+                csrf::check_cookie(request, &state.settings.public_url)?;
+                token
+            }
+            Shown::Nothing | Shown::Unknown => return Err(BusinessError::AuthenticationFailed.into()),
+        };
+        let signed_in = session_of(&state, token.expose_secret(), activity(request)).await?;
+        let user = signed_in.user.id;
+        let caller = Self { user, credential: Credential::Session(signed_in), origin: Origin::of(request) };
+        caller.check_enrolment(request, &state).await?;
+        Ok(caller)
+    }
+
+    /// The user as stored.
+    #[must_use]
+    pub fn account(&self) -> &User {
+        match &self.credential {
+            Credential::Session(signed_in) => &signed_in.user,
+        }
+    }
+
+    fn session(&self) -> Option<&Arc<Authenticated>> {
+        match &self.credential {
+            Credential::Session(signed_in) => Some(signed_in),
+        }
     }
 
     /// The circumstances of what the caller does now.
     #[must_use]
     pub fn act(&self, state: &AppState) -> Act {
-        self.origin.act(Some(self.signed_in.session.id), state.clock.now())
+        let session = self.session().map(|signed_in| signed_in.session.id);
+        self.origin.act(session, state.clock.now())
     }
+
+    /// An administrator without the second factor that is demanded may only see to that.
+    async fn check_enrolment(&self, request: &HttpRequest, state: &AppState) -> Result<(), Problem> {
+        let demanded = state.settings.policy.require_admin_2fa && self.account().role == Role::Admin;
+        if !demanded || serves_enrolment(request.path()) || has_second_factor(state, self.user).await? {
+            return Ok(());
+        }
+        Err(Problem::new("two_factor_enrolment_required", "enable a second factor: POST /auth/2fa/setup"))
+    }
+}
+
+/// The routes that an administrator needs to enable a second factor.
+fn serves_enrolment(path: &str) -> bool {
+    matches!(path, "/auth/me" | "/auth/logout" | "/auth/step-up") || path.starts_with("/auth/2fa/")
+}
+
+pub(crate) async fn has_second_factor(state: &AppState, user: UserId) -> Result<bool, Problem> {
+    Ok(state.db.read(move |tx| two_factor::is_enabled(tx, user)).await?)
+}
+
+/// What a client does by itself, such as polling, keeps no session alive: it says so in a header.
+fn activity(request: &HttpRequest) -> Activity {
+    if request.headers().contains_key(BACKGROUND) { Activity::Background } else { Activity::User }
 }
 
 impl FromRequest for Caller {
@@ -200,6 +182,7 @@ impl FromRequest for Caller {
 pub struct Visitor {
     /// From where.
     pub origin: Origin,
+    same_site: bool,
 }
 
 impl Visitor {
@@ -207,6 +190,14 @@ impl Visitor {
     #[must_use]
     pub fn act(&self, state: &AppState) -> Act {
         self.origin.act(None, state.clock.now())
+    }
+
+    /// Whether a session may be put into a cookie: pages of other origins may call, and get none.
+    ///
+    /// # Errors
+    /// 403 `csrf_failed`.
+    pub fn check_cookie_allowed(&self) -> Result<(), Problem> {
+        if self.same_site { Ok(()) } else { Err(csrf::refused()) }
     }
 }
 
@@ -216,21 +207,65 @@ impl FromRequest for Visitor {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { Ok(Self { origin: Origin::of(&request) }) })
+        Box::pin(async move {
+            let state = state_of(&request)?;
+            let same_site = csrf::is_own_or_no_page(request.headers(), &state.settings.public_url);
+            Ok(Self { origin: Origin::of(&request), same_site })
+        })
     }
 }
 
-/// Callers with more to show than a valid token.
+/// A caller with a session: an API token may not change the account itself.
+#[derive(Clone, Debug)]
+pub struct SessionCaller {
+    /// The session and its user.
+    pub signed_in: Arc<Authenticated>,
+    caller: Caller,
+}
+
+impl Deref for SessionCaller {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl SessionCaller {
+    async fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let caller = Caller::of(request).await?;
+        let Some(signed_in) = caller.session().cloned() else {
+            return Err(Problem::new("access_denied", "an API token may not do this: sign in"));
+        };
+        Ok(Self { signed_in, caller })
+    }
+
+    async fn check_step_up(&self, request: &HttpRequest) -> Result<(), Problem> {
+        let state = state_of(request)?;
+        if self.signed_in.session.is_stepped_up(self.origin.ip, state.clock.now()) {
+            return Ok(());
+        }
+        let methods = if has_second_factor(&state, self.user).await? {
+            serde_json::json!(["totp", "backup_code"])
+        } else {
+            serde_json::json!(["password"])
+        };
+        let problem = Problem::new("step_up_required", "prove a factor again first: POST /auth/step-up");
+        Err(problem.with("methods", methods))
+    }
+}
+
+/// Callers with more to show than those inside them.
 macro_rules! stricter {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident($inner:ident), |$caller:ident, $request:ident| $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
-        pub struct $name(pub Caller);
+        pub struct $name(pub $inner);
 
-        impl std::ops::Deref for $name {
-            type Target = Caller;
+        impl Deref for $name {
+            type Target = $inner;
 
-            fn deref(&self) -> &Caller {
+            fn deref(&self) -> &$inner {
                 &self.0
             }
         }
@@ -240,50 +275,49 @@ macro_rules! stricter {
             type Future = Extracted<Self>;
 
             fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-                let request = request.clone();
+                let $request = request.clone();
                 Box::pin(async move {
-                    let caller = Caller::of(&request).await?;
-                    let state = state_of(&request)?;
-                    let check: fn(&AppState, &Caller) -> Result<(), Problem> = $check;
-                    check(&state, &caller)?;
-                    Ok(Self(caller))
+                    let $caller = $inner::of(&$request).await?;
+                    $check;
+                    Ok(Self($caller))
                 })
             }
         }
     };
 }
 
-stricter!(
-    /// A caller with a session: an API token may not change the account itself.
-    SessionCaller,
-    |_, _| Ok(())
-);
-stricter!(
-    /// A session whose factor was proven a moment ago, from this address.
-    SteppedUp,
-    stepped_up
-);
-stricter!(
-    /// An administrator.
-    AdminCaller,
-    admin
-);
-stricter!(
-    /// An administrator whose factor was proven a moment ago, from this address.
-    AdminSteppedUp,
-    |state, caller| admin(state, caller).and_then(|()| stepped_up(state, caller))
-);
+impl FromRequest for SessionCaller {
+    type Error = Problem;
+    type Future = Extracted<Self>;
 
-fn admin(_: &AppState, caller: &Caller) -> Result<(), Problem> {
-    match caller.signed_in.user.role {
-        Role::Admin => Ok(()),
-        Role::User => Err(Problem::new("access_denied", "this is for administrators")),
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Self::of(&request).await })
     }
 }
 
-fn stepped_up(state: &AppState, caller: &Caller) -> Result<(), Problem> {
-    if caller.signed_in.session.is_stepped_up(caller.origin.ip, state.clock.now()) {
-        return Ok(());
+stricter!(
+    /// A session whose factor was proven a moment ago, from this address.
+    SteppedUp(SessionCaller),
+    |caller, request| caller.check_step_up(&request).await?
+);
+stricter!(
+    /// An administrator.
+    AdminCaller(Caller),
+    |caller, request| admin(&caller)?
+);
+stricter!(
+    /// An administrator whose factor was proven a moment ago, from this address.
+    AdminSteppedUp(SessionCaller),
+    |caller, request| {
+        admin(&caller)?;
+        caller.check_step_up(&request).await?;
     }
-    Err(Problem::new("step_up_required", "prove a factor again first: POST /auth/step-up"))
+);
+
+fn admin(caller: &Caller) -> Result<(), Problem> {
+    match caller.account().role {
+        Role::Admin => Ok(()),
+        Role::User => Err(Problem::new("access_denied", "this is for administrators")),
+    }
 }

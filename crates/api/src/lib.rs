@@ -3,11 +3,15 @@
 pub mod body;
 pub mod caller;
 pub mod chosen;
+mod csrf;
+mod gate;
 pub mod gateway;
 pub mod hashing;
 pub mod idempotent;
+pub mod identity;
 pub mod page;
 pub mod problem;
+pub mod proxies;
 pub mod reply;
 pub mod request_id;
 pub mod routes;
@@ -17,6 +21,9 @@ pub mod state;
 pub mod waiters;
 pub mod ws;
 
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder};
@@ -100,17 +107,44 @@ pub fn openapi_document() -> String {
     serde_json::to_string_pretty(&document).expect("the document serialises")
 }
 
-/// Mounts every route; with [`request_id::identify`] around it, it is the whole service.
-pub fn configure(
-    state: web::Data<AppState>,
-    sockets: web::Data<ws::WebSockets>,
-    document: web::Data<OpenApiText>,
-) -> impl FnOnce(&mut web::ServiceConfig) {
+/// What is served. Clones share everything.
+#[derive(Clone)]
+pub struct Served {
+    /// Behind every route.
+    pub state: web::Data<AppState>,
+    /// Behind the WebSocket routes.
+    pub sockets: web::Data<ws::WebSockets>,
+    /// The OpenAPI document.
+    pub document: web::Data<OpenApiText>,
+}
+
+/// The whole service: every route, and around them what every request passes.
+#[must_use]
+pub fn app(
+    served: Served,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let origins = &served.state.settings.cors_origins;
+    App::new()
+        .wrap(Condition::new(!origins.is_empty(), gate::cors(origins)))
+        .wrap(from_fn(gate::guard))
+        .configure(configure(served))
+}
+
+/// Mounts every route.
+fn configure(served: Served) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         config
-            .app_data(state)
-            .app_data(sockets)
-            .app_data(document)
+            .app_data(served.state)
+            .app_data(served.sockets)
+            .app_data(served.document)
             .app_data(web::PayloadConfig::new(MAX_BODY))
             .app_data(web::QueryConfig::default().error_handler(|error, _| {
                 let detail: String = error.to_string().chars().take(200).collect();

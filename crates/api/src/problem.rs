@@ -158,6 +158,14 @@ pub const PROBLEMS: &[ProblemKind] = &[
     ),
     kind("order_not_open", 409, "Order not open", "The order is final and cannot be changed any more."),
     kind("payload_too_large", 413, "Payload too large", "A body may have 64 KiB."),
+    kind("uri_too_long", 414, "Address too long", "Path and query may have 8 KiB."),
+    kind("headers_too_large", 431, "Headers too large", "All headers together may have 16 KiB."),
+    kind(
+        "request_timeout",
+        408,
+        "Request timed out",
+        "The body did not arrive in time. Nothing was changed.",
+    ),
     kind("unsupported_media_type", 415, "Unsupported media type", "Send application/json."),
     kind(
         "validation_failed",

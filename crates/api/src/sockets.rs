@@ -7,7 +7,7 @@ use plimsoll_auth::sessions::Activity;
 use plimsoll_core_domain::UserId;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::caller::session_of;
+use crate::identity::session_of;
 use crate::state::AppState;
 use crate::ws::{WsAuthError, WsAuthenticator, WsCaller, WsCredential};
 

@@ -1,7 +1,6 @@
 //! What every route can reach.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,10 +23,11 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::ClientOrderIds;
 use uuid::Uuid;
 
-use crate::caller::SessionCache;
 use crate::gateway::TradingGateway;
 use crate::hashing::Hashing;
+use crate::identity::SessionCache;
 use crate::problem::Problem;
+use crate::proxies::TrustedProxies;
 use crate::waiters::Waiters;
 
 /// Where ids and secrets come from.
@@ -56,6 +56,12 @@ pub struct ApiSettings {
     pub policy: Arc<AccountPolicy>,
     /// Where browsers find the service: scheme, host and port. Links in mails begin so.
     pub public_url: String,
+    /// Exact origins whose pages may call, without cookies.
+    pub cors_origins: Vec<String>,
+    /// The proxies that are believed about their clients' addresses.
+    pub trusted_proxies: TrustedProxies,
+    /// How long a client may take to send a body.
+    pub body_within: Duration,
     /// `None`: no limit (benches).
     pub order_rate: Option<OrderRate>,
     /// How long a market order may wait before it is sent, and any other.
@@ -173,9 +179,4 @@ impl fmt::Debug for AppState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AppState").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-/// The address of a request's client, as far as it is known.
-pub(crate) fn client_ip(request: &actix_web::HttpRequest) -> Option<IpAddr> {
-    request.peer_addr().map(|peer| peer.ip())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
 use plimsoll_auth::ports::{AccountStore, SessionStore};
@@ -163,11 +164,13 @@ fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
         pools: PoolSizes { http: 16, jobs: 4, control: 3 },
         ring: ring()?,
         listener: TcpListener::bind("127.0.0.1:0")?,
-        cors_origins: Vec::new(),
         health: HealthRegistry::new(SystemClock.now()),
         api: ApiSettings {
             policy: Arc::new(AccountPolicy::default()),
             public_url: "http://localhost".to_owned(),
+            cors_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
+            body_within: Duration::from_secs(10),
             order_rate: None,
             submit_within: (delta(timings.submit_deadline_market)?, delta(timings.submit_deadline_other)?),
             default_wait: Duration::from_secs(2),

@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::OrderRate;
+use plimsoll_auth::IpNetwork;
 
 /// `90s`, `15m`, `48h`, `7d`, `250ms`: a whole number and one unit; more than nothing.
 ///
@@ -90,6 +92,23 @@ pub fn origin(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{}", host.to_ascii_lowercase()))
 }
 
+/// `true` or `false`.
+///
+/// # Errors
+/// A sentence that says so.
+pub fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
+}
+
+/// Addresses and networks, comma-separated, such as `10.0.0.0/8,192.0.2.7`.
+///
+/// # Errors
+/// Which one is none.
+pub fn networks(text: &str) -> Result<TrustedProxies, String> {
+    let network = |item: &str| item.parse::<IpNetwork>().map_err(|why| format!("`{item}`: {why}"));
+    list(text).map(network).collect::<Result<Vec<_>, _>>().map(TrustedProxies::new)
+}
+
 /// Comma-separated items, trimmed, without empty ones.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
@@ -138,6 +157,16 @@ mod tests {
         for text in ["", "50", "50/s", "0/s,10", "50/m,200", "50/s,10", "-1/s,5", "OFF"] {
             assert!(order_rate(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn networks_are_addresses_with_or_without_a_length() {
+        assert_eq!(networks("10.0.0.0/8, 192.0.2.7,2001:db8::/32").map(|proxies| proxies.count()), Ok(3));
+        for text in ["10.0.0.1/8", "proxy.internal", "*", "10.0.0.0/8,x"] {
+            assert!(networks(text).is_err(), "{text}");
+        }
+        assert_eq!((yes_or_no("true"), yes_or_no("false")), (Ok(true), Ok(false)));
+        assert!(yes_or_no("yes").is_err());
     }
 
     #[test]

@@ -84,6 +84,10 @@ impl Reader<'_> {
             cors_origins: self
                 .optional("CORS_ORIGINS", |text| parse::list(text).map(parse::origin).collect())
                 .unwrap_or_default(),
+            trusted_proxies: self.optional("TRUSTED_PROXIES", parse::networks).unwrap_or_default(),
+            require_admin_2fa: self
+                .optional("REQUIRE_ADMIN_2FA", parse::yes_or_no)
+                .unwrap_or(profile == Profile::Production),
             database: self.database()?,
             keys,
             broker: broker?,
@@ -311,11 +315,15 @@ impl Reader<'_> {
             order_rate: self.value("RATE_LIMIT_ORDERS", parse::order_rate)?,
             session_idle: self.value("SESSION_IDLE", parse::duration)?,
             session_lifetime: self.value("SESSION_LIFETIME", parse::duration)?,
+            step_up: self.value("STEP_UP_TTL", parse::duration)?,
             password_min_length: self.number("PASSWORD_MIN_LENGTH", 8, 256)? as usize,
             argon2,
             ws_per_user: self.number("WS_MAX_PER_USER", 1, 1_000_000)? as usize,
             ws_per_ip: self.number("WS_MAX_PER_IP", 1, 1_000_000)? as usize,
         };
+        if limits.step_up > limits.session_lifetime {
+            self.error("STEP_UP_TTL", "must not be longer than SESSION_LIFETIME");
+        }
         if limits.session_idle > limits.session_lifetime {
             self.error("SESSION_IDLE", "must not be longer than SESSION_LIFETIME");
         }

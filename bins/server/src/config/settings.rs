@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::OrderRate;
 use plimsoll_core_domain::order::Environment as BrokerEnvironment;
 use plimsoll_crypto::passwords::HashParams;
@@ -49,6 +50,10 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// `CORS_ORIGINS`: exact origins.
     pub cors_origins: Vec<String>,
+    /// `TRUSTED_PROXIES`: networks whose word on their clients' addresses is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// `REQUIRE_ADMIN_2FA`.
+    pub require_admin_2fa: bool,
     /// The databases.
     pub database: DatabaseSettings,
     /// Master keys and secrets.
@@ -137,6 +142,8 @@ pub struct Limits {
     pub session_idle: Duration,
     /// `SESSION_LIFETIME`.
     pub session_lifetime: Duration,
+    /// `STEP_UP_TTL`.
+    pub step_up: Duration,
     /// `PASSWORD_MIN_LENGTH`, in characters.
     pub password_min_length: usize,
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS`.

@@ -31,6 +31,8 @@ use crate::service::{self, Connected, PoolSizes, ServiceError, ServiceParts, pro
 const DEFAULT_WAIT: Duration = Duration::from_secs(2);
 /// How long a session is trusted without another look. A logout here acts at once all the same.
 const SESSION_CACHE: Duration = Duration::from_secs(1);
+/// How long a client may take to send a body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 const SESSIONS_PER_USER: usize = 10;
 /// At least this much is left for stopping the private PostgreSQL.
 const POSTGRES_AT_LEAST: Duration = Duration::from_secs(2);
@@ -107,7 +109,6 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             },
             ring,
             listener,
-            cors_origins: settings.cors_origins.clone(),
             health: health(settings, &clock),
             api: api_settings(settings, address)?,
             sockets: WsSettings {
@@ -257,11 +258,19 @@ fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings,
     let (idle, lifetime) = (settings.limits.session_idle, settings.limits.session_lifetime);
     let sessions = SessionPolicy::new(delta(idle), delta(lifetime), SESSIONS_PER_USER)
         .map_err(|why| StartError::Setting { setting: "SESSION_LIFETIME", message: why.to_string() })?;
-    let mut policy = AccountPolicy { sessions, ..AccountPolicy::default() };
+    let mut policy = AccountPolicy {
+        sessions,
+        step_up: delta(settings.limits.step_up),
+        require_admin_2fa: settings.require_admin_2fa,
+        ..AccountPolicy::default()
+    };
     policy.registration.password_min_length = settings.limits.password_min_length;
     Ok(ApiSettings {
         policy: Arc::new(policy),
         public_url: settings.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
+        cors_origins: settings.cors_origins.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        body_within: BODY_WITHIN,
         order_rate: settings.limits.order_rate,
         submit_within: (
             delta(settings.timings.submit_deadline_market),

@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix_web::web;
+use plimsoll_api::Served;
 use plimsoll_api::routes::openapi::OpenApiText;
 use plimsoll_api::sockets::SessionAuthenticator;
 use plimsoll_api::state::{ApiSettings, AppState, Parts};
@@ -69,8 +70,6 @@ pub struct ServiceParts {
     pub ring: KeyRing,
     /// Where requests come in; bound already, so that a busy port was told of.
     pub listener: TcpListener,
-    /// Exact origins whose pages may call.
-    pub cors_origins: Vec<String>,
     /// What `/health` looks at, beside the database.
     pub health: HealthRegistry,
     /// The routes' settings.
@@ -192,11 +191,10 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let sockets =
         web::Data::new(WebSockets::new(hub, Arc::new(SessionAuthenticator(state.clone())), parts.sockets));
     let address = parts.listener.local_addr()?;
-    let served = http::Service {
+    let served = Served {
         state: state.clone(),
         sockets: sockets.clone(),
         document: web::Data::new(OpenApiText(plimsoll_api::openapi_document())),
-        cors_origins: parts.cors_origins,
     };
     let (failed, failures) = mpsc::channel();
     let http = http::serve(parts.listener, served, Budgets::within(&parts.timings).requests, move |error| {

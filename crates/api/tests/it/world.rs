@@ -7,12 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{HttpServer, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
+use plimsoll_api::Served;
 use plimsoll_api::gateway::{GatewayError, SeenAccount, TradingGateway};
-use plimsoll_api::request_id::identify;
+use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::routes::openapi::OpenApiText;
 use plimsoll_api::sockets::SessionAuthenticator;
 use plimsoll_api::state::{ApiSettings, AppState, IdSource, OrderRate, Parts};
@@ -136,6 +136,9 @@ impl World {
         let settings = ApiSettings {
             policy: Arc::new(policy),
             public_url: url.clone(),
+            cors_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
+            body_within: Duration::from_secs(10),
             order_rate: Some(OrderRate { per_second: rate, burst: rate }),
             submit_within: (TimeDelta::seconds(60), TimeDelta::seconds(300)),
             default_wait: Duration::from_millis(50),
@@ -147,20 +150,15 @@ impl World {
         let sockets = web::Data::new(WebSockets::new(hub, authenticator, WsSettings::default()));
         let document = web::Data::new(OpenApiText(plimsoll_api::openapi_document()));
         let (started, starting) = mpsc::channel();
-        let served = state.clone();
+        let served = Served { state: state.clone(), sockets, document };
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = HttpServer::new(move || {
-                    let (state, sockets, document) = (served.clone(), sockets.clone(), document.clone());
-                    App::new()
-                        .wrap(from_fn(identify))
-                        .configure(plimsoll_api::configure(state, sockets, document))
-                })
-                .workers(1)
-                .disable_signals()
-                .listen(listener)
-                .unwrap()
-                .run();
+                let server = HttpServer::new(move || plimsoll_api::app(served.clone()))
+                    .workers(1)
+                    .disable_signals()
+                    .listen(listener)
+                    .unwrap()
+                    .run();
                 started.send(server.handle()).unwrap();
                 server.await.unwrap();
             });

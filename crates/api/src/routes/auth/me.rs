@@ -20,5 +20,5 @@ use crate::schema;
 )]
 #[get("/auth/me")]
 pub async fn me(caller: Caller, _: web::Query<NoQuery>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(UserView::from(&caller.signed_in.user)))
+    Ok(HttpResponse::Ok().json(UserView::from(caller.account())))
 }
