@@ -27,10 +27,10 @@ pub(super) fn serve(
     thread::Builder::new().name("http".into()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let server = HttpServer::new(move || plimsoll_api::app(served.clone()))
-            .client_request_timeout(HEADERS_WITHIN)
-            .shutdown_timeout(stop_within.as_secs().max(1))
-            .disable_signals()
-            .listen(listener);
+                .client_request_timeout(HEADERS_WITHIN)
+                .shutdown_timeout(stop_within.as_secs().max(1))
+                .disable_signals()
+                .listen(listener);
             match server {
                 Ok(server) => {
                     let server = server.run();
