@@ -43,7 +43,7 @@ const HEADERS: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// With a finished answer, where the service behind it left no request to answer.
-pub async fn guard(
+pub(crate) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {

@@ -96,7 +96,7 @@ pub fn origin(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// A sentence that says so.
-pub fn yes_or_no(text: &str) -> Result<bool, String> {
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
 }
 
@@ -104,7 +104,7 @@ pub fn yes_or_no(text: &str) -> Result<bool, String> {
 ///
 /// # Errors
 /// Which one is none.
-pub fn networks(text: &str) -> Result<TrustedProxies, String> {
+pub(super) fn networks(text: &str) -> Result<TrustedProxies, String> {
     let network = |item: &str| item.parse::<IpNetwork>().map_err(|why| format!("`{item}`: {why}"));
     list(text).map(network).collect::<Result<Vec<_>, _>>().map(TrustedProxies::new)
 }

@@ -120,7 +120,7 @@ async fn a_newcomer_s_first_hour() {
     };
     assert_eq!(uri, setup["otpauth_uri"].as_str().unwrap());
     let secret = uri.split("secret=").nth(1).unwrap().split('&').next().unwrap();
-    let secret = TotpSecret::from_base32(secret).unwrap();
+    let secret = TotpSecret::parse(secret).unwrap();
     let enabling = json!({ "code": secret.code_at(seconds()) });
     let enabled = newcomer.done("/auth/2fa/enable", Some(&session), enabling).await;
     assert_eq!(enabled["enabled"], true);
