@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use data_encoding::BASE64;
 use plimsoll_auth::totp::TotpSecret;
 use reqwest::{Method, StatusCode};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::demo::Demo;
@@ -78,8 +79,11 @@ fn token_of(mail: &Value, page: &str) -> String {
     fragment.rsplit('=').next().unwrap().to_owned()
 }
 
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+/// The code of this moment, or so many steps later.
+fn code(secret: &TotpSecret, later: i64) -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let step = i64::try_from(seconds / 30).unwrap() + later;
+    secret.code_of(step).expose_text().expose_secret().to_owned()
 }
 
 /// What a phone would read: the QR code's text, by a reader that has nothing to do with us.
@@ -121,7 +125,7 @@ async fn a_newcomer_s_first_hour() {
     assert_eq!(uri, setup["otpauth_uri"].as_str().unwrap());
     let secret = uri.split("secret=").nth(1).unwrap().split('&').next().unwrap();
     let secret = TotpSecret::parse(secret).unwrap();
-    let enabling = json!({ "code": secret.code_at(seconds()) });
+    let enabling = json!({ "code": code(&secret, 0) });
     let enabled = newcomer.done("/auth/2fa/enable", Some(&session), enabling).await;
     assert_eq!(enabled["enabled"], true);
     newcomer.mail("Two-factor authentication enabled").await;
@@ -129,7 +133,7 @@ async fn a_newcomer_s_first_hour() {
     // The step that enrolled is used up: the next one is within what is accepted.
     let challenge = newcomer.done("/auth/login", None, credentials.clone()).await;
     assert_eq!(challenge["two_factor_required"], true, "{challenge}");
-    let answer = json!({ "challenge": challenge["challenge"], "code": secret.code_at(seconds() + 30) });
+    let answer = json!({ "challenge": challenge["challenge"], "code": code(&secret, 1) });
     newcomer.done("/auth/2fa/verify", None, answer).await;
 
     let challenge = newcomer.done("/auth/login", None, credentials).await;
