@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod mail;
 pub mod runtime;
 pub mod service;
 pub mod trading;

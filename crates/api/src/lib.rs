@@ -36,7 +36,9 @@ use crate::routes::openapi::OpenApiText;
 use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
-    use crate::routes::{account, admin, auth, fills, health, orders, pnl, portfolio_history, positions, problems};
+    use crate::routes::{
+        account, admin, auth, dev, fills, health, orders, pnl, portfolio_history, positions, problems,
+    };
     config
         .service(auth::login::login)
         .service(auth::logout::logout)
@@ -77,6 +79,7 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(account::account)
         .service(pnl::pnl)
         .service(portfolio_history::history)
+        .service(dev::outbox)
         .service(health::live)
         .service(health::ready)
         .service(health::quick)

@@ -62,6 +62,8 @@ pub struct ApiSettings {
     pub trusted_proxies: TrustedProxies,
     /// How long a client may take to send a body.
     pub body_within: Duration,
+    /// Whether mails are shown at `/dev/outbox`.
+    pub dev_outbox: bool,
     /// `None`: no limit (benches).
     pub order_rate: Option<OrderRate>,
     /// How long a market order may wait before it is sent, and any other.

@@ -171,6 +171,7 @@ fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
             cors_origins: Vec::new(),
             trusted_proxies: TrustedProxies::default(),
             body_within: Duration::from_secs(10),
+            dev_outbox: false,
             order_rate: None,
             submit_within: (delta(timings.submit_deadline_market)?, delta(timings.submit_deadline_other)?),
             default_wait: Duration::from_secs(2),
@@ -180,6 +181,7 @@ fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
         sockets: WsSettings::default(),
         hash_params: HashParams::default(),
         timings,
+        postman: None,
         connect: Box::new(|rows| {
             rows.into_iter()
                 .map(|row| {

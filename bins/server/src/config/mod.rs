@@ -6,6 +6,7 @@ mod parse;
 mod read;
 mod settings;
 mod show;
+mod smtp;
 mod source;
 
 pub use environment::Environment;

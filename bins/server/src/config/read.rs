@@ -58,7 +58,7 @@ pub fn load(flags: &Flags, environment: &Environment, purpose: Purpose) -> Loade
     Loaded { settings: settings.filter(|_| valid), report, given }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     given: &'a BTreeMap<&'static str, Given>,
     report: &'a mut ConfigReport,
 }
@@ -70,6 +70,7 @@ impl Reader<'_> {
         let keys = self.keys();
         let broker = self.broker();
         let limits = self.limits();
+        let smtp = super::smtp::read(self);
         let (timings, time_scale) = self.timings(profile)?;
         let settings = Settings {
             profile,
@@ -91,6 +92,7 @@ impl Reader<'_> {
             database: self.database()?,
             keys,
             broker: broker?,
+            smtp,
             limits: limits?,
             timings,
             time_scale,
@@ -103,7 +105,13 @@ impl Reader<'_> {
         self.given.get(name).map_or(Origin::Default, |given| given.origin.clone())
     }
 
-    fn add(&mut self, severity: Severity, name: &str, message: impl Into<String>, mend: Option<&str>) {
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        name: &str,
+        message: impl Into<String>,
+        mend: Option<&str>,
+    ) {
         let finding = Finding::new(name, self.origin(name), message);
         self.report.add(
             severity,
@@ -114,16 +122,20 @@ impl Reader<'_> {
         );
     }
 
-    fn error(&mut self, name: &str, message: impl Into<String>) {
+    pub(super) fn error(&mut self, name: &str, message: impl Into<String>) {
         self.add(Severity::Error, name, message, None);
     }
 
-    fn is_set(&self, name: &str) -> bool {
+    pub(super) fn is_set(&self, name: &str) -> bool {
         self.given.contains_key(name)
     }
 
     /// A setting without a default; `None` when it is unset or wrong.
-    fn optional<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let text = self.given.get(name)?.text.clone();
         if text.trim().is_empty() {
             self.error(name, "must not be empty");
@@ -139,7 +151,7 @@ impl Reader<'_> {
     }
 
     /// A setting with a default, which stands in for a wrong value so that everything else is still looked at.
-    fn value<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn value<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         self.optional(name, &read).or_else(|| read(known(name)?.default?).ok())
     }
 
@@ -150,7 +162,7 @@ impl Reader<'_> {
         })
     }
 
-    fn secret(&mut self, name: &str) -> Option<SecretString> {
+    pub(super) fn secret(&mut self, name: &str) -> Option<SecretString> {
         self.optional(name, |text| Ok(SecretString::from(text.to_owned())))
     }
 

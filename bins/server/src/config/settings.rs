@@ -13,6 +13,8 @@ use plimsoll_reliability::Timings;
 use rust_decimal::Decimal;
 use secrecy::SecretString;
 
+use crate::mail::SmtpSettings;
+
 /// For whom the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -60,6 +62,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// The broker, or the paper broker instead of it.
     pub broker: BrokerSettings,
+    /// The SMTP server; `None`: mails stay in the outbox table.
+    pub smtp: Option<SmtpSettings>,
     /// Limits and lives of what users do.
     pub limits: Limits,
     /// Every duration of the reliable parts, `SHUTDOWN_TIMEOUT` and `TIME_SCALE` worked in.

@@ -23,8 +23,9 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::bootstrap::{Databases, Progress, StartError, is_locked, key_ring, prepare, start_paper_broker};
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, Profile, Settings};
 use crate::demo::{self, DemoBroker, DemoDatabase, DemoLogins};
+use crate::mail::Postman;
 use crate::service::{self, Connected, PoolSizes, ServiceError, ServiceParts, process, random_seed};
 
 /// How long a request waits for the broker's verdict unless it says otherwise.
@@ -121,6 +122,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             },
             hash_params: settings.limits.argon2,
             timings: settings.timings.clone(),
+            postman: postman(settings)?,
             connect: Box::new(move |rows| connect(rows, environment_of_keys, is_paper, Arc::new(adapter))),
         },
         &shutdown,
@@ -177,7 +179,7 @@ fn seeded(
         paper_broker,
         database: DemoDatabase { url: databases.owner.clone(), psql: databases.psql.clone() },
         data_dir: data_dir.display().to_string(),
-        outbox_url: None,
+        outbox_url: Some(format!("http://{address}/dev/outbox")),
     };
     demo::write(data_dir, &logins)?;
     Ok(logins)
@@ -267,6 +269,7 @@ fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings,
     policy.registration.password_min_length = settings.limits.password_min_length;
     Ok(ApiSettings {
         policy: Arc::new(policy),
+        dev_outbox: settings.profile == Profile::Development,
         public_url: settings.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
         cors_origins: settings.cors_origins.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
@@ -280,6 +283,12 @@ fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings,
         session_cache: SESSION_CACHE,
         parallel_hashes: std::thread::available_parallelism().map_or(2, usize::from),
     })
+}
+
+/// Who sends the mails, where an SMTP server is configured.
+fn postman(settings: &Settings) -> Result<Option<Postman>, StartError> {
+    let postman = settings.smtp.as_ref().map(Postman::new).transpose();
+    postman.map_err(|why| StartError::Setting { setting: "SMTP_HOST", message: why.to_string() })
 }
 
 fn health(settings: &Settings, clock: &Arc<dyn Clock>) -> HealthRegistry {

@@ -8,7 +8,7 @@ mod watch;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web;
 use plimsoll_api::Served;
@@ -17,6 +17,7 @@ use plimsoll_api::sockets::SessionAuthenticator;
 use plimsoll_api::state::{ApiSettings, AppState, Parts};
 use plimsoll_api::waiters::Waiters;
 use plimsoll_api::ws::{WebSockets, WsSettings};
+use plimsoll_auth::mail::Links;
 use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::{Clock, StoreError, SystemClock};
 use plimsoll_crypto::passwords::{HashParams, Passwords};
@@ -38,6 +39,7 @@ use uuid::Uuid;
 use self::announce::{Announcer, Hearer};
 pub(crate) use self::ids::random_seed;
 use self::ids::{SystemIds, random_id};
+use crate::mail::{self, MailParts, Postman};
 use crate::trading::{self, Connections, TradingParts};
 
 /// How long tasks and reads under way may take to end with the runtime.
@@ -80,6 +82,8 @@ pub struct ServiceParts {
     pub hash_params: HashParams,
     /// Every duration.
     pub timings: Timings,
+    /// Sends mails; `None`: they stay in the outbox table.
+    pub postman: Option<Postman>,
     /// Connects accounts with brokers.
     pub connect: Connect,
 }
@@ -155,7 +159,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         control: control.clone(),
         hub: hub.clone(),
         clock: Arc::clone(&clock),
-        wake,
+        wake: wake.clone(),
         timings: parts.timings.clone(),
         jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
         owner,
@@ -164,6 +168,18 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         accounts: (parts.connect)(accounts),
     })?;
     let connections = Arc::clone(&trading.connections);
+    let mails = mail::start(MailParts {
+        jobs: jobs_db.clone(),
+        control: control.clone(),
+        clock: Arc::clone(&clock),
+        wake,
+        timings: parts.timings.clone(),
+        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
+        owner,
+        runtime: runtime.handle().clone(),
+        links: Links::new(&parts.api.public_url),
+        postman: parts.postman,
+    })?;
 
     let readiness = Readiness::starting(["database"]);
     let on_logout_hub = hub.clone();
@@ -217,6 +233,9 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let handle = runtime.handle().clone();
     shutdown.step(Phase::Requests, "requests under way", move |_| handle.block_on(http.stop(true)));
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
+        let began = Instant::now();
+        mails.stop(limit);
+        let limit = limit.saturating_sub(began.elapsed());
         let report = trading.stop(limit);
         tracing::info!(given_back = report.given_back, cut = report.cut.len(), "the jobs have stopped");
     });

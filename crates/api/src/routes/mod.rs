@@ -4,6 +4,7 @@
 pub mod account;
 pub mod admin;
 pub mod auth;
+pub mod dev;
 pub mod fills;
 pub mod health;
 pub mod openapi;

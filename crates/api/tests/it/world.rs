@@ -139,6 +139,7 @@ impl World {
             cors_origins: Vec::new(),
             trusted_proxies: TrustedProxies::default(),
             body_within: Duration::from_secs(10),
+            dev_outbox: true,
             order_rate: Some(OrderRate { per_second: rate, burst: rate }),
             submit_within: (TimeDelta::seconds(60), TimeDelta::seconds(300)),
             default_wait: Duration::from_millis(50),

@@ -10,4 +10,4 @@ mod two_factor;
 mod user_admin;
 mod verification;
 
-pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail};
+pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail, StoredMail};
