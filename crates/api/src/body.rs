@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_TYPE;
@@ -13,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use crate::problem::{FieldProblem, Problem};
+use crate::state::AppState;
+use crate::strict;
 
 /// The longest body.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -36,6 +39,9 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
                 text.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
             });
         let bytes = web::Bytes::from_request(request, payload);
+        let within = request
+            .app_data::<web::Data<AppState>>()
+            .map_or(Duration::from_secs(10), |state| state.settings.body_within);
         Box::pin(async move {
             if !json {
                 return Err(Problem::new(
@@ -43,8 +49,10 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
                     "the content type must be application/json",
                 ));
             }
+            let slow = |_| Problem::new("request_timeout", "the body did not arrive in time");
+            let read = tokio::time::timeout(within, bytes).await.map_err(slow)?;
             let raw =
-                bytes.await.map_err(|error| match error.as_response_error().status_code().as_u16() {
+                read.map_err(|error| match error.as_response_error().status_code().as_u16() {
                     413 => Problem::new("payload_too_large", "the body is larger than 64 KiB"),
                     _ => Problem::new("malformed", "the body could not be read"),
                 })?;
@@ -59,10 +67,10 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
 /// # Errors
 /// 400 or 422.
 pub fn decode<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
-    if std::str::from_utf8(raw).is_err() {
+    let Ok(text) = std::str::from_utf8(raw) else {
         return Err(Problem::new("malformed", "the body is not UTF-8"));
-    }
-    serde_json::from_slice(raw).map_err(|error| match error.classify() {
+    };
+    let value = serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let text = error.to_string();
             let detail = text.split(" at line ").next().unwrap_or_default();
@@ -88,7 +96,9 @@ pub fn decode<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
             Problem::field(pointer, code, detail.chars().take(300).collect::<String>())
         }
         _ => Problem::new("malformed", "the body is not valid JSON"),
-    })
+    })?;
+    strict::check(text)?;
+    Ok(value)
 }
 
 /// The query of a route that takes none: an unknown parameter is refused rather than passed over.

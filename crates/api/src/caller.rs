@@ -7,18 +7,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::http::header::USER_AGENT;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use plimsoll_auth::api_tokens::{ApiCaller, Scope};
 use plimsoll_auth::sessions::{Activity, Authenticated};
 use plimsoll_auth::{Act, ClientInfo, Role, User, two_factor};
 use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
 use plimsoll_core_domain::error::BusinessError;
-use secrecy::ExposeSecret;
+use plimsoll_core_domain::order::Environment;
 use uuid::Uuid;
 
 use crate::csrf;
-use crate::identity::{Shown, session_of};
+use crate::identity::{Identity, Shown, identity_of};
 use crate::problem::Problem;
 use crate::proxies::client_ip;
 use crate::request_id::RequestId;
@@ -81,20 +83,27 @@ impl Origin {
     }
 }
 
-/// Who calls: a user, by a session.
+/// Who calls: a user, by a session or an API token.
+///
+/// An API token reads with the scope `read`, and changes something with the trade scope of the account's environment.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who.
     pub user: UserId,
-    credential: Credential,
+    identity: Identity,
     /// From where.
     pub origin: Origin,
 }
 
-/// By what the caller is known.
-#[derive(Clone, Debug)]
-enum Credential {
-    Session(Arc<Authenticated>),
+/// What an API token needs a scope for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// What is the owner's: reading it, or trading with it.
+    Own,
+    /// The administration.
+    Admin,
+    /// What only a session may do.
+    Session,
 }
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
@@ -105,7 +114,7 @@ fn state_of(request: &HttpRequest) -> Result<web::Data<AppState>, Problem> {
 }
 
 impl Caller {
-    async fn of(request: &HttpRequest) -> Result<Self, Problem> {
+    async fn of(request: &HttpRequest, need: Need) -> Result<Self, Problem> {
         let state = state_of(request)?;
         let token = match Shown::by(request) {
             Shown::Bearer(token) => token,
@@ -115,42 +124,67 @@ impl Caller {
             }
             Shown::Nothing | Shown::Unknown => return Err(BusinessError::AuthenticationFailed.into()),
         };
-        let signed_in = session_of(&state, token.expose_secret(), activity(request)).await?;
-        let user = signed_in.user.id;
-        let caller = Self { user, credential: Credential::Session(signed_in), origin: Origin::of(request) };
-        caller.check_enrolment(request, &state).await?;
+        let origin = Origin::of(request);
+        let identity = identity_of(&state, &token, activity(request), origin.ip).await?;
+        let caller = Self { user: identity.account().id, identity, origin };
+        if let Identity::ApiToken(token) = &caller.identity {
+            check_scopes(&state, request.method(), token, need).await?;
+        }
+        if !serves_enrolment(request.path()) && lacks_demanded_factor(&state, caller.account()).await? {
+            let detail = "enable a second factor: POST /auth/2fa/setup";
+            return Err(Problem::new("two_factor_enrolment_required", detail));
+        }
         Ok(caller)
     }
 
     /// The user as stored.
     #[must_use]
     pub fn account(&self) -> &User {
-        match &self.credential {
-            Credential::Session(signed_in) => &signed_in.user,
-        }
-    }
-
-    fn session(&self) -> Option<&Arc<Authenticated>> {
-        match &self.credential {
-            Credential::Session(signed_in) => Some(signed_in),
-        }
+        self.identity.account()
     }
 
     /// The circumstances of what the caller does now.
     #[must_use]
     pub fn act(&self, state: &AppState) -> Act {
-        let session = self.session().map(|signed_in| signed_in.session.id);
+        let session = match &self.identity {
+            Identity::Session(signed_in) => Some(signed_in.session.id),
+            Identity::ApiToken(_) => None,
+        };
         self.origin.act(session, state.clock.now())
     }
+}
 
-    /// An administrator without the second factor that is demanded may only see to that.
-    async fn check_enrolment(&self, request: &HttpRequest, state: &AppState) -> Result<(), Problem> {
-        let demanded = state.settings.policy.require_admin_2fa && self.account().role == Role::Admin;
-        if !demanded || serves_enrolment(request.path()) || has_second_factor(state, self.user).await? {
-            return Ok(());
+async fn check_scopes(
+    state: &AppState,
+    method: &Method,
+    token: &ApiCaller,
+    need: Need,
+) -> Result<(), Problem> {
+    let lacking = |scope: Scope| Problem::new("access_denied", format!("the API token lacks the scope {scope}"));
+    let scope = match need {
+        Need::Session => {
+            return Err(Problem::new("access_denied", "an API token may not do this: sign in"));
         }
-        Err(Problem::new("two_factor_enrolment_required", "enable a second factor: POST /auth/2fa/setup"))
-    }
+        Need::Admin => Scope::Admin,
+        Need::Own if !csrf::changes_state(method) => Scope::Read,
+        Need::Own => {
+            let user = token.user.id;
+            match state.db.read(move |tx| tx.account_of_user(user)).await? {
+                Some(account) if account.environment == Environment::Live => Scope::TradeLive,
+                Some(_) => Scope::TradePaper,
+                // there is nothing to trade with, and the route says so to whoever may trade at all
+                None if token.scopes.has(Scope::TradeLive) => Scope::TradeLive,
+                None => Scope::TradePaper,
+            }
+        }
+    };
+    if token.scopes.has(scope) { Ok(()) } else { Err(lacking(scope)) }
+}
+
+/// Whether the user is an administrator without the second factor that is demanded of those.
+pub(crate) async fn lacks_demanded_factor(state: &AppState, user: &User) -> Result<bool, Problem> {
+    let demanded = state.settings.policy.require_admin_2fa && user.role == Role::Admin;
+    Ok(demanded && !has_second_factor(state, user.id).await?)
 }
 
 /// The routes that an administrator needs to enable a second factor.
@@ -158,7 +192,7 @@ fn serves_enrolment(path: &str) -> bool {
     matches!(path, "/auth/me" | "/auth/logout" | "/auth/step-up") || path.starts_with("/auth/2fa/")
 }
 
-pub(crate) async fn has_second_factor(state: &AppState, user: UserId) -> Result<bool, Problem> {
+async fn has_second_factor(state: &AppState, user: UserId) -> Result<bool, Problem> {
     Ok(state.db.read(move |tx| two_factor::is_enabled(tx, user)).await?)
 }
 
@@ -173,7 +207,7 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { Self::of(&request).await })
+        Box::pin(async move { Self::of(&request, Need::Own).await })
     }
 }
 
@@ -233,11 +267,11 @@ impl Deref for SessionCaller {
 
 impl SessionCaller {
     async fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        let caller = Caller::of(request).await?;
-        let Some(signed_in) = caller.session().cloned() else {
-            return Err(Problem::new("access_denied", "an API token may not do this: sign in"));
-        };
-        Ok(Self { signed_in, caller })
+        let caller = Caller::of(request, Need::Session).await?;
+        match &caller.identity {
+            Identity::Session(signed_in) => Ok(Self { signed_in: Arc::clone(signed_in), caller }),
+            Identity::ApiToken(_) => Err(BusinessError::AccessDenied.into()),
+        }
     }
 
     async fn check_step_up(&self, request: &HttpRequest) -> Result<(), Problem> {
@@ -255,9 +289,19 @@ impl SessionCaller {
     }
 }
 
+impl FromRequest for SessionCaller {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Self::of(&request).await })
+    }
+}
+
 /// Callers with more to show than those inside them.
 macro_rules! stricter {
-    ($(#[$doc:meta])* $name:ident($inner:ident), |$caller:ident, $request:ident| $check:expr) => {
+    ($(#[$doc:meta])* $name:ident($inner:ident), |$request:ident| $checked:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name(pub $inner);
@@ -276,42 +320,38 @@ macro_rules! stricter {
 
             fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
                 let $request = request.clone();
-                Box::pin(async move {
-                    let $caller = $inner::of(&$request).await?;
-                    $check;
-                    Ok(Self($caller))
-                })
+                Box::pin(async move { Ok(Self($checked)) })
             }
         }
     };
 }
 
-impl FromRequest for SessionCaller {
-    type Error = Problem;
-    type Future = Extracted<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move { Self::of(&request).await })
-    }
-}
-
 stricter!(
     /// A session whose factor was proven a moment ago, from this address.
     SteppedUp(SessionCaller),
-    |caller, request| caller.check_step_up(&request).await?
+    |request| {
+        let caller = SessionCaller::of(&request).await?;
+        caller.check_step_up(&request).await?;
+        caller
+    }
 );
 stricter!(
-    /// An administrator.
+    /// An administrator, by a session or by an API token with the scope `admin`.
     AdminCaller(Caller),
-    |caller, request| admin(&caller)?
+    |request| {
+        let caller = Caller::of(&request, Need::Admin).await?;
+        admin(&caller)?;
+        caller
+    }
 );
 stricter!(
     /// An administrator whose factor was proven a moment ago, from this address.
     AdminSteppedUp(SessionCaller),
-    |caller, request| {
+    |request| {
+        let caller = SessionCaller::of(&request).await?;
         admin(&caller)?;
         caller.check_step_up(&request).await?;
+        caller
     }
 );
 

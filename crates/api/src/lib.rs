@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod hashing;
 pub mod idempotent;
 pub mod identity;
+pub mod logins;
 pub mod page;
 pub mod problem;
 pub mod proxies;
@@ -18,6 +19,7 @@ pub mod routes;
 pub mod schema;
 pub mod sockets;
 pub mod state;
+mod strict;
 pub mod waiters;
 pub mod ws;
 

@@ -346,6 +346,10 @@ impl ResponseError for Problem {
         }
         let mut response = HttpResponse::build(self.0.status);
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if self.0.status == StatusCode::REQUEST_TIMEOUT {
+            // what is left of the body would be read as the next request
+            response.force_close();
+        }
         if let Some(seconds) = self.0.retry_after_s {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }

@@ -1,6 +1,7 @@
 //! Answers that give a client its session.
 
 use actix_web::HttpResponse;
+use actix_web::cookie::{Cookie, SameSite};
 use plimsoll_auth::{Session, Transport, User};
 use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::views::At;
@@ -66,13 +67,29 @@ pub fn rotated(token: &SecretToken, session: &Session, mut fields: Map<String, V
             HttpResponse::Ok().json(fields)
         }
         Transport::Cookie => {
-            let cookie = actix_web::cookie::Cookie::build(SESSION_COOKIE, text.expose_secret().to_owned())
-                .path("/")
-                .secure(true)
-                .http_only(true)
-                .same_site(actix_web::cookie::SameSite::Lax)
-                .finish();
-            HttpResponse::Ok().cookie(cookie).json(fields)
+            HttpResponse::Ok().cookie(session_cookie(text.expose_secret().to_owned())).json(fields)
         }
     }
+}
+
+/// The session's cookie: of this host alone, over https alone, out of scripts' reach, on no request of another site.
+fn session_cookie(value: String) -> Cookie<'static> {
+    Cookie::build(SESSION_COOKIE, value)
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .finish()
+}
+
+/// 204 that ends a session in the browser as well. The cookie by which the device is known stays: it is no credential,
+/// and without it a stranger's attempts could keep the owner out.
+#[must_use]
+pub fn signed_out() -> HttpResponse {
+    let mut gone = session_cookie(String::new());
+    gone.make_removal();
+    HttpResponse::NoContent()
+        .cookie(gone)
+        .insert_header(("clear-site-data", "\"cache\", \"storage\""))
+        .finish()
 }

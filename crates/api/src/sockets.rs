@@ -1,46 +1,57 @@
-//! WebSocket clients are authenticated as requests are: by the session behind their token.
+//! WebSocket clients are authenticated as requests are: by the session or API token behind what they show.
+
+use std::net::IpAddr;
 
 use actix_web::web;
 use futures_util::future::BoxFuture;
 use plimsoll_auth::Role;
+use plimsoll_auth::api_tokens::Scope;
 use plimsoll_auth::sessions::Activity;
-use plimsoll_core_domain::UserId;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
+use uuid::Uuid;
 
-use crate::identity::session_of;
+use crate::caller::lacks_demanded_factor;
+use crate::identity::{Identity, identity_of};
+use crate::problem::Problem;
 use crate::state::AppState;
 use crate::ws::{WsAuthError, WsAuthenticator, WsCaller, WsCredential};
 
 /// Authenticates over the session store. An open socket is no activity: it does not keep a session alive.
 pub struct SessionAuthenticator(pub web::Data<AppState>);
 
+fn auth_error(problem: &Problem) -> WsAuthError {
+    if problem.status().is_client_error() { WsAuthError::Refused } else { WsAuthError::Unavailable }
+}
+
 impl SessionAuthenticator {
-    async fn caller(&self, token: &SecretString) -> Result<WsCaller, WsAuthError> {
-        let signed_in =
-            session_of(&self.0, token.expose_secret(), Activity::Background).await.map_err(|problem| {
-                if problem.status().is_client_error() {
-                    WsAuthError::Refused
-                } else {
-                    WsAuthError::Unavailable
-                }
-            })?;
+    async fn caller(&self, token: &SecretString, ip: Option<IpAddr>) -> Result<WsCaller, WsAuthError> {
+        let found = identity_of(&self.0, token, Activity::Background, ip).await;
+        let identity = found.map_err(|problem| auth_error(&problem))?;
+        let user = identity.account();
+        let (may_read, may_administrate) = match &identity {
+            Identity::Session(_) => (true, user.role == Role::Admin),
+            Identity::ApiToken(token) => (token.scopes.has(Scope::Read), token.scopes.has(Scope::Admin)),
+        };
+        let unfit = lacks_demanded_factor(&self.0, user).await.map_err(|problem| auth_error(&problem))?;
+        if !may_read || unfit {
+            return Err(WsAuthError::Forbidden);
+        }
         Ok(WsCaller {
-            user_id: signed_in.user.id,
-            is_admin: signed_in.user.role == Role::Admin,
-            session_id: signed_in.session.id.to_string(),
+            user_id: user.id,
+            is_admin: may_administrate,
+            session_id: identity.login().to_string(),
         })
     }
 
-    async fn live(&self, user: UserId, session: &str) -> Result<(), WsAuthError> {
-        let session: uuid::Uuid = session.parse().map_err(|_| WsAuthError::Refused)?;
-        let now = self.0.clock.now();
-        let live = self
-            .0
-            .db
-            .read(move |tx| tx.session_is_live(user, session, now))
-            .await
-            .map_err(|_| WsAuthError::Unavailable)?;
-        if live { Ok(()) } else { Err(WsAuthError::Refused) }
+    async fn live(&self, caller: &WsCaller) -> Result<(), WsAuthError> {
+        let login: Uuid = caller.session_id.parse().map_err(|_| WsAuthError::Refused)?;
+        let (user, now) = (caller.user_id, self.0.clock.now());
+        let role = self.0.db.read(move |tx| tx.role_of_live_login(user, login, now)).await;
+        match role.map_err(|_| WsAuthError::Unavailable)? {
+            None => Err(WsAuthError::Refused),
+            Some(Role::User) if caller.is_admin => Err(WsAuthError::Forbidden),
+            Some(_) => Ok(()),
+        }
     }
 }
 
@@ -48,17 +59,18 @@ impl WsAuthenticator for SessionAuthenticator {
     fn authenticate<'a>(
         &'a self,
         credential: &'a WsCredential,
+        ip: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<WsCaller, WsAuthError>> {
         Box::pin(async move {
             match credential {
-                WsCredential::BearerHeader(token) | WsCredential::FirstMessage(token) => {
-                    self.caller(token).await
-                }
+                WsCredential::BearerHeader(token)
+                | WsCredential::FirstMessage(token)
+                | WsCredential::Cookie(token) => self.caller(token, ip).await,
             }
         })
     }
 
     fn still_valid<'a>(&'a self, caller: &'a WsCaller) -> BoxFuture<'a, Result<(), WsAuthError>> {
-        Box::pin(self.live(caller.user_id, &caller.session_id))
+        Box::pin(self.live(caller))
     }
 }

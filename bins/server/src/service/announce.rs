@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use plimsoll_core_domain::stream::StreamId;
+use plimsoll_api::logins::Logins;
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::jobs::Wake;
 use plimsoll_storage::notify::{Notifier, Wakeups};
@@ -14,6 +15,7 @@ pub(super) struct Announcer {
     pub(super) hub: Hub,
     pub(super) wake: Wake,
     pub(super) notifier: Arc<Notifier>,
+    pub(super) logins: Arc<Logins>,
 }
 
 impl AfterCommit for Announcer {
@@ -25,7 +27,9 @@ impl AfterCommit for Announcer {
                     self.notifier.flag(event.stream.to_string());
                 }
                 CommitNote::Wake(topic) => {
-                    self.wake.ring(&topic);
+                    if !self.logins.heard(&topic) {
+                        self.wake.ring(&topic);
+                    }
                     self.notifier.flag(topic);
                 }
             }
@@ -38,6 +42,7 @@ pub(super) struct Hearer {
     pub(super) hub: Hub,
     pub(super) wake: Wake,
     pub(super) runtime: Handle,
+    pub(super) logins: Arc<Logins>,
 }
 
 impl Wakeups for Hearer {
@@ -46,6 +51,7 @@ impl Wakeups for Hearer {
         for topic in topics {
             match topic.parse() {
                 Ok(stream) => streams.push(stream),
+                Err(_) if self.logins.heard(topic) => {}
                 Err(_) => self.wake.ring(topic),
             }
         }
@@ -58,6 +64,7 @@ impl Wakeups for Hearer {
 
     fn sweep(&self) {
         self.wake.ring_all();
+        self.logins.missed();
         let hub = self.hub.clone();
         drop(self.runtime.spawn_blocking(move || hub.sweep()));
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 use plimsoll_api::Served;
+use plimsoll_api::logins::Logins;
 use plimsoll_api::routes::openapi::OpenApiText;
 use plimsoll_api::sockets::SessionAuthenticator;
 use plimsoll_api::state::{ApiSettings, AppState, Parts};
@@ -140,8 +141,15 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     hub.tap(Arc::new(move |event| heard.event(event)));
     let wake = Wake::new();
     let notifier = Arc::new(Notifier::start(url, NotifierSettings::default())?);
-    let announcer = Arc::new(Announcer { hub: hub.clone(), wake: wake.clone(), notifier });
-    let hearer = Hearer { hub: hub.clone(), wake: wake.clone(), runtime: runtime.handle().clone() };
+    let logins = Arc::new(Logins::default());
+    let announcer =
+        Arc::new(Announcer { hub: hub.clone(), wake: wake.clone(), notifier, logins: logins.clone() });
+    let hearer = Hearer {
+        hub: hub.clone(),
+        wake: wake.clone(),
+        runtime: runtime.handle().clone(),
+        logins: logins.clone(),
+    };
     let listener = Listener::start(url, Arc::new(hearer))?;
     let sweeper = Sweeper::start(hub.clone(), Duration::from_millis(50), Duration::from_secs(1))?;
 
@@ -206,6 +214,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     ));
     let sockets =
         web::Data::new(WebSockets::new(hub, Arc::new(SessionAuthenticator(state.clone())), parts.sockets));
+    logins.serve(state.clone(), sockets.clone());
     let address = parts.listener.local_addr()?;
     let served = Served {
         state: state.clone(),

@@ -1,5 +1,7 @@
 //! Who may connect: the port to the login sessions and API tokens.
 
+use std::net::IpAddr;
+
 use futures_util::future::BoxFuture;
 use plimsoll_core_domain::UserId;
 use plimsoll_realtime::CloseCode;
@@ -13,6 +15,8 @@ pub enum WsCredential {
     BearerHeader(SecretString),
     /// A session or API token in the first message.
     FirstMessage(SecretString),
+    /// A session's cookie; the page's origin is one of those allowed.
+    Cookie(SecretString),
 }
 
 /// Whom a credential belongs to.
@@ -54,13 +58,14 @@ impl WsAuthError {
 /// Checks credentials; implemented over the session store. Neither call may count as activity of the session: an open
 /// socket does not keep a login alive.
 pub trait WsAuthenticator: Send + Sync {
-    /// Whom the credential belongs to.
+    /// Whom the credential belongs to, shown from the address `ip`.
     ///
     /// # Errors
     /// It is not accepted, or that cannot be found out.
     fn authenticate<'a>(
         &'a self,
         credential: &'a WsCredential,
+        ip: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<WsCaller, WsAuthError>>;
 
     /// Whether what was true of the caller still is: the login lives, the user is active, an administrator is still one.

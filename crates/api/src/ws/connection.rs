@@ -1,6 +1,7 @@
 //! One connection, from its upgrade to its end.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +27,8 @@ pub(super) struct Connection {
     pub(super) subject: Option<UserId>,
     pub(super) cursor: Option<String>,
     pub(super) socket: Socket,
+    /// From where it comes.
+    pub(super) ip: Option<IpAddr>,
     /// `None`: this address has too many sockets.
     pub(super) places: Option<Rc<Places>>,
 }
@@ -38,14 +41,14 @@ impl WsCaller {
 }
 
 impl Connection {
-    /// Runs until the socket has ended. `caller` came with a bearer header; without one the first message says who it is.
+    /// Runs until the socket has ended. `caller` came with a bearer header or a cookie; without one the first message says who it is.
     pub(super) async fn run(mut self, caller: Option<WsCaller>) {
         let Some(places) = self.places.take() else {
             return self.socket.output.close(CloseCode::TooMany).await;
         };
         let caller = match caller {
             Some(caller) => Ok(caller),
-            None => guest::authenticate(&self.sockets, &mut self.socket).await,
+            None => guest::authenticate(&self.sockets, &mut self.socket, self.ip).await,
         };
         let caller = match caller {
             Ok(caller) if !caller.may_hear(self.subject) => {
@@ -245,6 +248,7 @@ impl Live<'_> {
     /// authentication and the session's opening found no session to close.
     async fn stay_authorised(&self) -> End {
         let settings = &self.sockets.settings;
+        let mut recheck = self.sockets.rechecks.of(self.caller.user_id);
         let mut confirmed = Instant::now();
         loop {
             let pause = match self.sockets.authenticator.still_valid(self.caller).await {
@@ -257,7 +261,10 @@ impl Live<'_> {
                 }
                 Err(error) => return End::Close(error.close_code()),
             };
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = recheck.called() => {}
+            }
         }
     }
 }

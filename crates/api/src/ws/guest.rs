@@ -1,5 +1,7 @@
 //! A socket that has not said yet who it is.
 
+use std::net::IpAddr;
+
 use plimsoll_realtime::{ClientMessage, CloseCode, ServerMessage};
 use tokio::time::timeout;
 
@@ -11,6 +13,7 @@ use super::socket::{Incoming, Socket};
 pub(super) async fn authenticate(
     sockets: &WebSockets,
     socket: &mut Socket,
+    ip: Option<IpAddr>,
 ) -> Result<WsCaller, Option<CloseCode>> {
     let credential = tokio::select! {
         credential = timeout(sockets.settings.auth_timeout, credential(socket)) => {
@@ -18,7 +21,7 @@ pub(super) async fn authenticate(
         }
         () = sockets.draining.cancelled() => return Err(Some(CloseCode::ShuttingDown)),
     };
-    let caller = sockets.authenticator.authenticate(&credential).await;
+    let caller = sockets.authenticator.authenticate(&credential, ip).await;
     caller.map_err(|error| Some(error.close_code()))
 }
 

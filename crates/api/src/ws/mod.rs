@@ -9,6 +9,7 @@ mod connection;
 mod guest;
 mod limits;
 mod places;
+mod rechecks;
 mod refusal;
 mod settings;
 mod socket;
@@ -17,10 +18,10 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, web};
+use actix_web::web;
+use plimsoll_core_domain::UserId;
 use plimsoll_realtime::Hub;
 use tokio_util::sync::CancellationToken;
 
@@ -30,34 +31,35 @@ pub use settings::WsSettings;
 pub use upgrade::{connect, connect_to_user};
 
 use limits::ConnectionLimits;
-
-/// Says from which address a request came, behind whatever proxies are trusted. `None`: not known, so not limited.
-pub type ClientIp = Arc<dyn Fn(&HttpRequest) -> Option<IpAddr> + Send + Sync>;
+use rechecks::Rechecks;
 
 /// Everything the sockets of one server share. Make one per server, not one per worker.
 pub struct WebSockets {
     hub: Hub,
     authenticator: Arc<dyn WsAuthenticator>,
     settings: WsSettings,
-    client_ip: ClientIp,
     limits: Arc<ConnectionLimits>,
+    rechecks: Arc<Rechecks>,
     draining: CancellationToken,
 }
 
 impl WebSockets {
-    /// Sockets over this hub. The address of a client is its peer's until [`client_ip`](Self::client_ip) says otherwise.
+    /// Sockets over this hub.
     #[must_use]
     pub fn new(hub: Hub, authenticator: Arc<dyn WsAuthenticator>, settings: WsSettings) -> Self {
         let limits = Arc::new(ConnectionLimits::new(&settings));
-        let client_ip: ClientIp = Arc::new(|request| request.peer_addr().map(|peer| peer.ip()));
-        Self { hub, authenticator, settings, client_ip, limits, draining: CancellationToken::new() }
+        let (rechecks, draining) = (Arc::default(), CancellationToken::new());
+        Self { hub, authenticator, settings, limits, rechecks, draining }
     }
 
-    /// Takes addresses from this function: where trusted proxies are configured.
-    #[must_use]
-    pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
-        self.client_ip = client_ip;
-        self
+    /// The user's logins have changed: each of the user's sockets looks whether it may stay.
+    pub fn look_again(&self, user: UserId) {
+        self.rechecks.ring(user);
+    }
+
+    /// Every socket looks whether it may stay.
+    pub fn look_again_at_all(&self) {
+        self.rechecks.ring_all();
     }
 
     /// The hub behind the sockets.

@@ -15,10 +15,12 @@ use super::limits::Full;
 use super::places::{self, Places};
 use super::refusal::UpgradeRefused;
 use super::{WebSockets, socket::Socket};
+use crate::identity::Shown;
+use crate::proxies::client_ip;
 
 /// Opens a WebSocket on the caller's own stream and the broadcast.
 ///
-/// Authentication is a bearer header or a first message `{"type":"auth","token":"…"}`. With `cursor`, what was missed
+/// Authentication is a bearer header, the session's cookie with an allowed `Origin`, or a first message `{"type":"auth","token":"…"}`. With `cursor`, what was missed
 /// since then is sent first.
 #[utoipa::path(
     tag = "realtime",
@@ -91,13 +93,14 @@ async fn upgrade(
         actix_ws::handle(&request, payload).map_err(|_| UpgradeRefused::Malformed)?;
 
     // A client that has too many sockets is told so by a close code, which a browser's page can read.
-    let places = match sockets.limits.admit((sockets.client_ip)(&request), Instant::now()) {
+    let ip = client_ip(&request);
+    let places = match sockets.limits.admit(ip, Instant::now()) {
         Err(Full::Server) => return Err(UpgradeRefused::Unavailable),
         other => other.ok().map(Places::new),
     };
-    let caller = match bearer(request.headers())? {
-        Some(token) if places.is_some() => {
-            let caller = sockets.authenticator.authenticate(&WsCredential::BearerHeader(token)).await?;
+    let caller = match credential(&request)? {
+        Some(credential) if places.is_some() => {
+            let caller = sockets.authenticator.authenticate(&credential, ip).await?;
             if !caller.may_hear(subject) {
                 return Err(UpgradeRefused::Forbidden);
             }
@@ -110,7 +113,7 @@ async fn upgrade(
         Some(places) => places::hold(places.clone(), response),
         None => response,
     };
-    actix_web::rt::spawn(Connection { sockets, subject, cursor, socket, places }.run(caller));
+    actix_web::rt::spawn(Connection { sockets, subject, cursor, socket, ip, places }.run(caller));
     Ok(response)
 }
 
@@ -124,6 +127,18 @@ fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), UpgradeRe
 /// Whether no other version is asked for (RFC 6455, 4.4); the rest of the handshake is checked by actix-ws.
 fn speaks_version_13(headers: &HeaderMap) -> bool {
     headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version == "13")
+}
+
+/// What the handshake shows: a bearer token, else the cookie of a page whose origin was found to be allowed.
+fn credential(request: &HttpRequest) -> Result<Option<WsCredential>, UpgradeRefused> {
+    if let Some(token) = bearer(request.headers())? {
+        return Ok(Some(WsCredential::BearerHeader(token)));
+    }
+    let from_page = request.headers().contains_key(header::ORIGIN);
+    Ok(match Shown::by(request) {
+        Shown::Cookie(token) if from_page => Some(WsCredential::Cookie(token)),
+        _ => None,
+    })
 }
 
 /// The bearer token, if there is an `Authorization` header at all.

@@ -273,32 +273,4 @@ impl Tx<'_> {
     pub(crate) fn logins_changed(&mut self, user: UserId) {
         self.wake(logins_topic(user));
     }
-
-    /// Whether a session may still be used, and its user too.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub fn session_is_live(
-        &mut self,
-        user: UserId,
-        session: Uuid,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        #[derive(QueryableByName)]
-        struct Live {
-            #[diesel(sql_type = diesel::sql_types::Bool)]
-            live: bool,
-        }
-        let row = prepared(
-            "SELECT EXISTS (SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.user_id = ? AND s.id = ? \
-             AND s.revoked_at IS NULL AND s.expires_at > ? AND s.idle_expires_at > ? AND u.state = 'active') AS live",
-        )
-        .bind::<BigInt, _>(user.0)
-        .bind::<SqlUuid, _>(session)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Timestamptz, _>(now)
-        .get_result::<Live>(self.conn())
-        .store()?;
-        Ok(row.live)
-    }
 }

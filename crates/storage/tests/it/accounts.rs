@@ -232,8 +232,9 @@ fn a_session_lives_until_it_ends_in_any_of_its_ways() {
         let sessions = read(&world.db, |tx| tx.live_sessions_of(world.user, at(second)));
         sessions.iter().map(|session| session.id.as_u128()).collect()
     };
-    let live =
-        |n, second| read(&world.db, |tx| tx.session_is_live(world.user, Uuid::from_u128(n), at(second)));
+    let live = |n, second| {
+        read(&world.db, |tx| tx.role_of_live_login(world.user, Uuid::from_u128(n), at(second))).is_some()
+    };
     assert_eq!(list(99), [3, 2, 1], "oldest first");
     assert!(live(1, 99));
     // idle: ends at its very second

@@ -80,6 +80,9 @@ pub async fn login(
     visitor: Visitor,
     body: Body<Login>,
 ) -> Result<HttpResponse, Problem> {
+    if body.value.transport == Some(Transport::Cookie) {
+        visitor.check_cookie_allowed()?;
+    }
     let device = request.cookie(reply::DEVICE_COOKIE).map(|cookie| cookie.value().to_owned());
     let mut outcome = attempt(&state, &visitor, &body.value, device.clone()).await?;
     if let (Outcome::Refused(Refusal { reason: RefusalReason::PasswordChanged, .. }), _) = &outcome {

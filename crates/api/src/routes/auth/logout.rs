@@ -5,8 +5,8 @@ use plimsoll_auth::sessions::logout as end_session;
 
 use crate::caller::SessionCaller;
 use crate::problem::Problem;
-use crate::schema;
 use crate::state::AppState;
+use crate::{reply, schema};
 
 /// Ends the session that the request came with; its sockets close.
 #[utoipa::path(
@@ -24,5 +24,5 @@ pub async fn logout(state: web::Data<AppState>, caller: SessionCaller) -> Result
     state.db.run(move |tx| end_session(tx, user, session, &act)).await?;
     state.session_cache.forget_session(session);
     (state.on_logout)(user, session);
-    Ok(HttpResponse::NoContent().insert_header(("clear-site-data", "\"cookies\", \"storage\"")).finish())
+    Ok(reply::signed_out())
 }

@@ -1,6 +1,7 @@
 //! A server, and clients of it.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,8 +43,11 @@ impl WsAuthenticator for Tokens {
     fn authenticate<'a>(
         &'a self,
         credential: &'a WsCredential,
+        _: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<WsCaller, WsAuthError>> {
-        let (WsCredential::BearerHeader(token) | WsCredential::FirstMessage(token)) = credential;
+        let (WsCredential::BearerHeader(token)
+        | WsCredential::FirstMessage(token)
+        | WsCredential::Cookie(token)) = credential;
         async move {
             match token.expose_secret() {
                 _ if self.down.load(Ordering::Relaxed) => Err(WsAuthError::Unavailable),

@@ -3,6 +3,7 @@
 mod api_tokens;
 mod challenges;
 mod login;
+mod logins;
 mod mail;
 mod setup;
 mod throttle;
