@@ -93,6 +93,14 @@ impl Hashing {
         Self { shared }
     }
 
+    /// Whether a hash asked for now would find room to wait: for asking before anything is counted.
+    ///
+    /// # Errors
+    /// `Unavailable`: too many wait already.
+    pub fn check_room(&self) -> Result<(), StoreError> {
+        self.shared.has_room(&mut self.shared.queue()).then_some(()).ok_or_else(busy)
+    }
+
     /// Runs `work` when it is its turn.
     ///
     /// # Errors
@@ -105,14 +113,18 @@ impl Hashing {
         let (answer, done) = oneshot::channel();
         let task = Box::new(Work { compute: work, answer });
         if !self.shared.take_in(Waiting { since: Instant::now(), task }) {
-            return Err(StoreError::busy(Duration::from_secs(1)));
+            return Err(busy());
         }
         match done.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(Panicked)) => Err(StoreError::new(StoreErrorKind::Other, "a password hash panicked")),
-            Err(_) => Err(StoreError::busy(Duration::from_secs(1))),
+            Err(_) => Err(busy()),
         }
     }
+}
+
+fn busy() -> StoreError {
+    StoreError::busy(Duration::from_secs(1))
 }
 
 impl Shared {
@@ -121,14 +133,18 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_room(&self, queue: &mut Queue) -> bool {
+        if queue.waiting.len() >= self.room {
+            queue.waiting.retain(|waiting| waiting.task.is_wanted());
+        }
+        queue.waiting.len() < self.room
+    }
+
     /// `false`: there is no room.
     fn take_in(&self, waiting: Waiting) -> bool {
         let mut queue = self.queue();
-        if queue.waiting.len() >= self.room {
-            queue.waiting.retain(|waiting| waiting.task.is_wanted());
-            if queue.waiting.len() >= self.room {
-                return false;
-            }
+        if !self.has_room(&mut queue) {
+            return false;
         }
         queue.waiting.push_back(waiting);
         drop(queue);

@@ -5,6 +5,7 @@ mod broker;
 mod figures;
 mod http_load;
 mod peer;
+#[allow(dead_code, reason = "each bench uses its part")]
 mod platform;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use figures::{load_average, median, row};
 use http_load::{Kind, Load, Outcome};
 use peer::Peer;
 use platform::Platform;
+use plimsoll_auth::AccountPolicy;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -70,7 +72,7 @@ impl Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::read()?;
-    let platform = Platform::start(USERS)?;
+    let platform = Platform::start(USERS, AccountPolicy::default())?;
     let outcome = run(&arguments, &platform);
     platform.stop();
     outcome

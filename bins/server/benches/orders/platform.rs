@@ -56,7 +56,7 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    pub(crate) fn start(users: usize) -> Result<Self> {
+    pub(crate) fn start(users: usize, policy: AccountPolicy) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("plimsoll-bench-").tempdir()?;
         // As root the server runs under an account that must be able to go in.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
@@ -73,13 +73,18 @@ impl Platform {
 
         let timings = Timings::default();
         let shutdown = Shutdown::new(&timings, |code, _| std::process::exit(code));
-        let service = service::start(parts(&postgres, timings)?, &shutdown)?;
+        let service = service::start(parts(&postgres, timings, policy)?, &shutdown)?;
         wait_until(|| service.connections.all_ready())?;
         Ok(Self { tokens, first_user, service: Some(service), shutdown, postgres, folder })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.running().address
+    }
+
+    /// The pool of requests.
+    pub(crate) fn db(&self) -> &Db {
+        &self.running().db
     }
 
     /// Counts statements of the pool of requests.
@@ -156,7 +161,7 @@ fn ring() -> Result<KeyRing> {
     Ok(KeyRing::new(&MasterKey::parse(KEY, &stretching)?))
 }
 
-fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
+fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) -> Result<ServiceParts> {
     let delta = TimeDelta::from_std;
     Ok(ServiceParts {
         database_url: postgres.app_url(DATABASE),
@@ -166,7 +171,7 @@ fn parts(postgres: &PrivatePostgres, timings: Timings) -> Result<ServiceParts> {
         listener: TcpListener::bind("127.0.0.1:0")?,
         health: HealthRegistry::new(SystemClock.now()),
         api: ApiSettings {
-            policy: Arc::new(AccountPolicy::default()),
+            policy: Arc::new(policy),
             public_url: "http://localhost".to_owned(),
             cors_origins: Vec::new(),
             trusted_proxies: TrustedProxies::default(),

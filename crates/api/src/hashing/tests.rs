@@ -64,6 +64,7 @@ async fn a_full_queue_refuses_at_once() {
         .collect();
     until(|| waiting(&hashing) == WAITING_PER_THREAD).await;
 
+    hashing.check_room().unwrap_err();
     let refused = hashing.run(|_| panic!("it has no room")).await.unwrap_err();
     assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
     assert_eq!(refused.retry_after(), Some(Duration::from_secs(1)));
@@ -73,6 +74,7 @@ async fn a_full_queue_refuses_at_once() {
     for other in others {
         other.await.unwrap().unwrap();
     }
+    hashing.check_room().unwrap();
 }
 
 /// LOG-10: a request that has gone costs no hash, and its place is free for another.

@@ -137,6 +137,8 @@ async fn attempt(
     asked: &Login,
     device: Option<String>,
 ) -> Result<(Outcome, Arc<NewLogin>), Problem> {
+    // An attempt that would find no room is not counted.
+    state.hashing.check_room()?;
     let (policy, keys, act) = (state.settings.policy.clone(), state.keys.clone(), visitor.act(state));
     let email = asked.email.clone();
     let begun = state
