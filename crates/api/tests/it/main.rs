@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod basics;
+mod login_load;
+mod timing;
 mod world;

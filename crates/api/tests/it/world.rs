@@ -103,13 +103,18 @@ impl World {
 
     /// With limits of the test's own.
     pub(crate) async fn with(change: impl FnOnce(&mut AccountPolicy)) -> Self {
+        Self::with_cost(HashParams::MINIMUM, change).await
+    }
+
+    /// With limits of the test's own, and password hashes of this cost.
+    pub(crate) async fn with_cost(cost: HashParams, change: impl FnOnce(&mut AccountPolicy)) -> Self {
         let mut policy = AccountPolicy::default();
         change(&mut policy);
         let test = TestDb::platform();
         let keys = Arc::new(PlatformKeys::load_or_create(&test.db(), &ring(), &mut OsRandom).unwrap());
         let db = test.db().with_keys(Arc::clone(&keys));
         let clock = Arc::new(FixedClock::at("2026-06-01T14:00:00Z"));
-        let passwords = Arc::new(Passwords::new(HashParams::MINIMUM, &mut OsRandom).unwrap());
+        let passwords = Arc::new(Passwords::new(cost, &mut OsRandom).unwrap());
         let hub = Hub::new(Arc::new(StreamLog(db.clone())), HubSettings::default());
         let readiness = Readiness::starting(["database"]);
         readiness.settled("database");
