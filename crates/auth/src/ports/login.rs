@@ -160,6 +160,17 @@ pub trait CancelStore {
     /// When the store fails.
     fn insert_cancel_token(&mut self, digest: &TokenDigest, token: &CancelToken) -> Result<(), StoreError>;
 
+    /// The owner of one that is neither expired nor used.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn cancel_token_owner(
+        &mut self,
+        digest: &TokenDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<UserId>, StoreError>;
+
     /// Uses one up, unless it is unknown, expired or used: one guarded statement.
     ///
     /// # Errors

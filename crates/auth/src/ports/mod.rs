@@ -7,6 +7,7 @@ mod api_tokens;
 mod challenges;
 mod login;
 mod mail;
+mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
@@ -28,6 +29,7 @@ pub use api_tokens::ApiTokenStore;
 pub use challenges::ChallengeStore;
 pub use login::{CancelPurpose, CancelStore, CancelToken, LoginStore, network_of};
 pub use mail::MailOutbox;
+pub use reset::{EmailChange, EmailChangeStore, PasswordReset, ResetStore};
 pub use setup::SetupStore;
 pub use throttle::ThrottleStore;
 pub use two_factor::TwoFactorStore;
@@ -46,6 +48,8 @@ pub trait AuthStore:
     + ApiTokenStore
     + LoginStore
     + CancelStore
+    + ResetStore
+    + EmailChangeStore
     + UserAdminStore
     + MailOutbox
     + AuditLog
@@ -58,6 +62,8 @@ impl<S> AuthStore for S where
         + ThrottleStore
         + LoginStore
         + CancelStore
+        + ResetStore
+        + EmailChangeStore
         + TwoFactorStore
         + ChallengeStore
         + VerificationStore

@@ -123,6 +123,18 @@ impl CancelStore for MemoryStore {
         Ok(())
     }
 
+    fn cancel_token_owner(
+        &mut self,
+        digest: &TokenDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<UserId>, StoreError> {
+        self.call()?;
+        let live = |(known, token, used): &&(TokenDigest, CancelToken, bool)| {
+            known == digest && !used && now < token.expires_at
+        };
+        Ok(self.logins.cancels.iter().find(live).map(|(_, token, _)| token.user))
+    }
+
     fn take_cancel_token(
         &mut self,
         digest: &TokenDigest,

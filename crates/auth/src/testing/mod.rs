@@ -5,6 +5,7 @@ mod api_tokens;
 pub(crate) mod factors;
 mod login;
 mod mail;
+mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
@@ -36,6 +37,7 @@ pub struct MemoryStore {
     mails: Vec<PostedMail>,
     throttles: throttle::Buckets,
     logins: login::Logins,
+    changes: reset::Changes,
     factors: two_factor::Factors,
     verifications: verification::Kept,
     setup_tokens: Vec<setup::Kept>,
@@ -235,6 +237,7 @@ impl SessionStore for MemoryStore {
         at: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         self.void_challenges(user, at);
+        self.changes.void_resets_of(user);
         if with_api_tokens {
             self.revoke_all_api_tokens_of(user, at);
         }

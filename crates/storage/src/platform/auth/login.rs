@@ -211,6 +211,27 @@ impl CancelStore for Tx<'_> {
         .map(|_| ())
     }
 
+    fn cancel_token_owner(
+        &mut self,
+        digest: &TokenDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<UserId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Owner {
+            #[diesel(sql_type = BigInt)]
+            user_id: i64,
+        }
+        let row = prepared(
+            "SELECT user_id FROM cancel_tokens WHERE token_digest = ? AND used_at IS NULL AND expires_at > ?",
+        )
+        .bind::<Binary, _>(digest.as_bytes().as_slice())
+        .bind::<Timestamptz, _>(now)
+        .get_result::<Owner>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map(|row| UserId(row.user_id)))
+    }
+
     fn take_cancel_token(
         &mut self,
         digest: &TokenDigest,

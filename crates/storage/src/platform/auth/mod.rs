@@ -5,6 +5,7 @@ mod challenges;
 mod login;
 mod logins;
 mod mail;
+mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
