@@ -1,13 +1,15 @@
-use plimsoll_crypto::tokens::ApiToken;
+use plimsoll_crypto::tokens::{ApiToken, SecretToken};
 use plimsoll_crypto::{OsRandom, passwords::PasswordHash};
 
 use super::*;
 use crate::ClientInfo;
 use crate::api_tokens::{self, NewToken, Scope, Wanted};
 use crate::login::NewSession;
+use crate::ports::{CancelStore, TwoFactorStore};
 use crate::sessions::{self, Transport};
 use crate::testing::MemoryStore;
 use crate::testing::fixtures::{at, new_session, new_user, store};
+use crate::totp::TotpSecret;
 
 fn act() -> Act {
     Act { client: ClientInfo::default(), request_id: None, session: None, at: at(10) }
@@ -179,6 +181,34 @@ fn a_user_is_deleted_in_two_steps() {
     assert_eq!(entry.detail, json!({ "via": "cli" }), "neither address nor name");
     assert_eq!(store.audit().len(), entries + 1);
     assert_eq!(erase(&mut store, &act(), None, user, &unusable).unwrap(), Erased::NotFound);
+}
+
+/// TFA-15: the reset waits, its owner is told, and the mail's link stops exactly this reset.
+#[test]
+fn a_lost_factor_is_reset_with_a_link_that_stops_it() {
+    let (mut store, admin, user) = world();
+    let policy = AccountPolicy::default();
+    let new = NewReset { id: Uuid::from_u128(5), cancel: SecretToken::generate(&mut OsRandom) };
+    let mut next = 300;
+    let mut ids = || {
+        next += 1;
+        Uuid::from_u128(next)
+    };
+    let mut request = |store: &mut MemoryStore, user| {
+        request_two_factor_reset(store, &policy, &act(), Some(admin), user, &new, &mut ids).unwrap()
+    };
+    assert_eq!(request(&mut store, UserId(99)), Requested::NoSuchUser);
+    assert_eq!(request(&mut store, user), Requested::NotEnabled);
+    let secret = TotpSecret::generate(&mut OsRandom);
+    store.set_pending_factor(user, &secret, at(60), &[], at(0)).unwrap();
+    assert!(store.activate_pending_factor(user, &secret, 1, at(0)).unwrap());
+
+    let due_at = at(10) + policy.two_factor.reset_delay;
+    assert_eq!(request(&mut store, user), Requested::Begun { due_at });
+    assert_eq!(request(&mut store, user), Requested::AlreadyBegun { due_at });
+    let link = store.take_cancel_token(&new.cancel.digest(), at(20)).unwrap().unwrap();
+    assert_eq!((link.user, link.purpose, link.target), (user, CancelPurpose::TwoFactorReset, Some(new.id)));
+    assert_eq!(link.expires_at, due_at);
 }
 
 /// ADM-2: what is not there is not found, in every act, and leaves no trace.

@@ -157,18 +157,22 @@ impl AccountStore for Tx<'_> {
 }
 
 impl Tx<'_> {
-    /// Users with an id above `after`, in ascending order of their ids, at most `limit`.
+    /// Users who were not deleted, with an id above `after`, in ascending order of their ids, at most `limit`.
     ///
     /// # Errors
     /// The store's own.
     pub fn users(&mut self, after: UserId, limit: usize) -> Result<Vec<User>, StoreError> {
-        prepared(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id > ? ORDER BY u.id LIMIT ?"))
-            .bind::<BigInt, _>(after.0)
-            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
-            .load::<UserRow>(self.conn())
-            .store()?
-            .into_iter()
-            .map(User::try_from)
-            .collect()
+        prepared(concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users u WHERE u.id > ? AND u.deleted_at IS NULL ORDER BY u.id LIMIT ?"
+        ))
+        .bind::<BigInt, _>(after.0)
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .load::<UserRow>(self.conn())
+        .store()?
+        .into_iter()
+        .map(User::try_from)
+        .collect()
     }
 }
