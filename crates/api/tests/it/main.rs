@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod admin_users;
+mod api_tokens;
 mod basics;
 mod login_load;
 mod timing;
