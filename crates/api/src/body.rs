@@ -51,11 +51,10 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
             }
             let slow = |_| Problem::new("request_timeout", "the body did not arrive in time");
             let read = tokio::time::timeout(within, bytes).await.map_err(slow)?;
-            let raw =
-                read.map_err(|error| match error.as_response_error().status_code().as_u16() {
-                    413 => Problem::new("payload_too_large", "the body is larger than 64 KiB"),
-                    _ => Problem::new("malformed", "the body could not be read"),
-                })?;
+            let raw = read.map_err(|error| match error.as_response_error().status_code().as_u16() {
+                413 => Problem::new("payload_too_large", "the body is larger than 64 KiB"),
+                _ => Problem::new("malformed", "the body could not be read"),
+            })?;
             let value = decode(&raw)?;
             Ok(Self { raw, value })
         })

@@ -160,7 +160,8 @@ async fn check_scopes(
     token: &ApiCaller,
     need: Need,
 ) -> Result<(), Problem> {
-    let lacking = |scope: Scope| Problem::new("access_denied", format!("the API token lacks the scope {scope}"));
+    let lacking =
+        |scope: Scope| Problem::new("access_denied", format!("the API token lacks the scope {scope}"));
     let scope = match need {
         Need::Session => {
             return Err(Problem::new("access_denied", "an API token may not do this: sign in"));

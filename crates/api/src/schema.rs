@@ -341,6 +341,16 @@ shape!(
     TwoFactorReset { due_at: chrono::DateTime<chrono::Utc> }
 );
 shape!(
+    /// A session under its new token, which is shown once, and not at all when it travels in a cookie.
+    RotatedSession {
+        #[schema(required = false)]
+        token: Option<String>,
+        #[schema(required = false)]
+        token_type: Option<String>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
     /// One refused field.
     FieldProblem { pointer: String, code: String, detail: String }
 );

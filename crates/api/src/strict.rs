@@ -67,8 +67,8 @@ fn look_at(quoted: &str, open: &mut [Open]) -> Result<(), Problem> {
     if !is_name && !quoted.contains('\\') {
         return Ok(());
     }
-    let text: String = serde_json::from_str(quoted)
-        .map_err(|_| Problem::new("malformed", "the body is not valid JSON"))?;
+    let text: String =
+        serde_json::from_str(quoted).map_err(|_| Problem::new("malformed", "the body is not valid JSON"))?;
     let has_nul = text.contains('\0');
     if let (true, Some(Open::Object { names, name, name_next })) = (is_name, open.last_mut()) {
         *name_next = false;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use plimsoll_core_domain::stream::StreamId;
 use plimsoll_api::logins::Logins;
+use plimsoll_core_domain::stream::StreamId;
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::jobs::Wake;
 use plimsoll_storage::notify::{Notifier, Wakeups};

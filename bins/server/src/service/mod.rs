@@ -38,8 +38,8 @@ use plimsoll_storage::{Db, DbSettings, PoolKind};
 use uuid::Uuid;
 
 use self::announce::{Announcer, Hearer};
-pub(crate) use self::ids::random_seed;
-use self::ids::{SystemIds, random_id};
+use self::ids::SystemIds;
+pub(crate) use self::ids::{random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
 use crate::trading::{self, Connections, TradingParts};
 
@@ -185,6 +185,8 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
         owner,
         runtime: runtime.handle().clone(),
+        policy: Arc::clone(&parts.api.policy),
+        keys: Arc::clone(&keys),
         links: Links::new(&parts.api.public_url),
         postman: parts.postman,
     })?;

@@ -13,3 +13,4 @@ mod user_admin;
 mod verification;
 
 pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail, StoredMail};
+pub use reset::{REQUEST_RESET, ResetRequest};

@@ -6,14 +6,68 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::ports::{EmailChange, EmailChangeStore, PasswordReset, ResetStore};
-use plimsoll_auth::{ClientInfo, EmailAddress};
+use plimsoll_auth::{Act, ClientInfo, EmailAddress};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
+use plimsoll_reliability::jobs::{JobQueue, NewJob};
+use plimsoll_reliability::retry::Policy;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::mail::MAIL_QUEUE;
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
+
+/// The kind of jobs that write and send the mails of password resets.
+pub const REQUEST_RESET: &str = "request_password_reset";
+
+/// A request for a new password, as it waits to be looked at after its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetRequest {
+    email: String,
+    ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    request_id: Option<Uuid>,
+}
+
+impl ResetRequest {
+    /// For an address, from where `act` came.
+    #[must_use]
+    pub fn new(email: &EmailAddress, act: &Act) -> Self {
+        Self {
+            email: email.as_str().to_owned(),
+            ip: act.client.ip(),
+            user_agent: act.client.user_agent().map(str::to_owned),
+            request_id: act.request_id,
+        }
+    }
+
+    /// The address, when it is one.
+    #[must_use]
+    pub fn email(&self) -> Option<EmailAddress> {
+        EmailAddress::parse(&self.email).ok()
+    }
+
+    /// The act, at `at`.
+    #[must_use]
+    pub fn act(&self, at: DateTime<Utc>) -> Act {
+        let client = ClientInfo::new(self.ip, self.user_agent.as_deref());
+        Act { client, request_id: self.request_id, session: None, at }
+    }
+}
+
+impl Tx<'_> {
+    /// Puts a request into the queue of mails.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn enqueue_reset_request(&mut self, request: &ResetRequest) -> Result<(), StoreError> {
+        let job =
+            NewJob { max_attempts: Policy::MAIL.attempts, ..NewJob::new(MAIL_QUEUE, REQUEST_RESET, request) };
+        self.enqueue(&job).map(|_| ())
+    }
+}
 
 #[derive(QueryableByName)]
 struct ResetRow {
