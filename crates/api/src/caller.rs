@@ -23,6 +23,7 @@ use crate::csrf;
 use crate::identity::{Identity, Shown, identity_of};
 use crate::problem::Problem;
 use crate::proxies::client_ip;
+use crate::refusals::Known;
 use crate::request_id::RequestId;
 use crate::state::AppState;
 
@@ -127,6 +128,7 @@ impl Caller {
         let origin = Origin::of(request);
         let identity = identity_of(&state, &token, activity(request), origin.ip).await?;
         let caller = Self { user: identity.account().id, identity, origin };
+        request.extensions_mut().insert(Known { user: caller.user, session: caller.session_id() });
         if let Identity::ApiToken(token) = &caller.identity {
             check_scopes(&state, request.method(), token, need).await?;
         }
@@ -146,11 +148,14 @@ impl Caller {
     /// The circumstances of what the caller does now.
     #[must_use]
     pub fn act(&self, state: &AppState) -> Act {
-        let session = match &self.identity {
+        self.origin.act(self.session_id(), state.clock.now())
+    }
+
+    fn session_id(&self) -> Option<Uuid> {
+        match &self.identity {
             Identity::Session(signed_in) => Some(signed_in.session.id),
             Identity::ApiToken(_) => None,
-        };
-        self.origin.act(session, state.clock.now())
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 
 use crate::csrf;
 use crate::problem::Problem;
+use crate::refusals;
 use crate::request_id::RequestId;
 use crate::state::AppState;
 
@@ -52,6 +53,7 @@ pub(crate) async fn guard(
     id.scope(async {
         if let Err(problem) = check(&request) {
             let mut response = request.into_response(problem.error_response());
+            refusals::record(&response).await;
             add_headers(response.headers_mut(), id);
             return Ok(response);
         }
@@ -63,6 +65,7 @@ pub(crate) async fn guard(
             Ok(Err(error)) => return Err(finished(error.error_response(), id)),
             Err(panic) => return Err(finished(panicked(&*panic).error_response(), id)),
         };
+        refusals::record(&response).await;
         add_headers(response.headers_mut(), id);
         Ok(response)
     })

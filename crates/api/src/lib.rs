@@ -13,6 +13,7 @@ pub mod logins;
 pub mod page;
 pub mod problem;
 pub mod proxies;
+pub mod refusals;
 pub mod reply;
 pub mod request_id;
 pub mod routes;
@@ -39,7 +40,7 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, auth, dev, fills, health, orders, pnl, portfolio_history, positions, problems,
+        account, admin, audit, auth, dev, fills, health, orders, pnl, portfolio_history, positions, problems,
     };
     config
         .service(auth::login::login)
@@ -90,6 +91,9 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(pnl::pnl)
         .service(portfolio_history::history)
         .service(dev::outbox)
+        .service(audit::audit)
+        .service(admin::audit::audit)
+        .service(admin::audit_verify::verify)
         .service(health::live)
         .service(health::ready)
         .service(health::quick)

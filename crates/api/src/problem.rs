@@ -13,6 +13,7 @@ use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::refusals::RefusedWith;
 use crate::request_id;
 
 /// One field of a request that was refused.
@@ -350,6 +351,7 @@ impl ResponseError for Problem {
             // what is left of the body would be read as the next request
             response.force_close();
         }
+        response.extensions_mut().insert(RefusedWith(self.0.code));
         if let Some(seconds) = self.0.retry_after_s {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }

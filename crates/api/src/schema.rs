@@ -38,6 +38,10 @@ words!(
         Conflict = "conflict"
     }
 );
+words!(
+    /// How an act ended.
+    AuditOutcomeWord { Success = "success", Failure = "failure", Denied = "denied" }
+);
 
 macro_rules! shape {
     ($(#[$doc:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $type:ty),+ $(,)? }) => {
@@ -348,6 +352,41 @@ shape!(
         #[schema(required = false)]
         token_type: Option<String>,
         expires_at: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
+    /// An entry of the audit log.
+    AuditEntry {
+        id: String,
+        at: chrono::DateTime<chrono::Utc>,
+        action: String,
+        outcome: AuditOutcomeWord,
+        actor_id: Option<i64>,
+        subject_id: Option<i64>,
+        ip: Option<String>,
+        user_agent: Option<String>,
+        request_id: Option<String>,
+        #[schema(value_type = Object)]
+        detail: serde_json::Value,
+    }
+);
+shape!(
+    /// A page of the audit log.
+    AuditList { items: Vec<AuditEntry>, next_cursor: Option<String> }
+);
+shape!(
+    /// The first entry of the audit log that does not verify.
+    BadAuditEntry { user_id: Option<i64>, entry_id: String, reason: String }
+);
+shape!(
+    /// What verifying the audit log found.
+    AuditVerification {
+        ok: bool,
+        chains: i64,
+        entries: i64,
+        checkpoints: i64,
+        newest_checkpoint: Option<String>,
+        first_bad: Option<BadAuditEntry>,
     }
 );
 shape!(

@@ -28,6 +28,7 @@ use crate::hashing::Hashing;
 use crate::identity::SessionCache;
 use crate::problem::Problem;
 use crate::proxies::TrustedProxies;
+use crate::refusals::Refusals;
 use crate::waiters::Waiters;
 
 /// Where ids and secrets come from.
@@ -85,6 +86,8 @@ pub struct AppState {
     pub backup_codes: BackupCodes,
     /// Sessions seen a moment ago.
     pub session_cache: SessionCache,
+    /// Refusals written to the audit log lately.
+    pub refusals: Refusals,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
     /// Asked about new passwords, when there is one.
     pub breaches: Option<Arc<dyn BreachCheck>>,
@@ -143,6 +146,7 @@ impl AppState {
             hashing,
             backup_codes,
             session_cache: SessionCache::new(settings.session_cache),
+            refusals: Refusals::default(),
             order_limiter,
             breaches: None,
             settings,
@@ -174,6 +178,7 @@ impl AppState {
             limiter.retain_recent();
         }
         self.session_cache.tidy();
+        self.refusals.tidy(self.clock.now());
     }
 }
 

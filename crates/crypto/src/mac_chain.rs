@@ -6,6 +6,8 @@ use subtle::ConstantTimeEq;
 
 use crate::{InstallationKey, KeyPurpose, WrongPurpose};
 
+const CHECKPOINT_LABEL: &[u8] = b"plimsoll/v1/audit-checkpoints";
+
 /// HMAC-SHA256 over (previous MAC, canonical row): a chain in which no row can be altered, removed, swapped or put in
 /// between without the key. Cutting rows off the end is found only by comparing the head with one kept elsewhere.
 ///
@@ -33,6 +35,17 @@ impl MacChain {
     /// [`WrongPurpose`] for any other key.
     pub fn new(key: &InstallationKey) -> Result<Self, WrongPurpose> {
         let key = key.key_for(KeyPurpose::AuditMac)?;
+        Ok(Self(Hmac::new_from_slice(key.expose()).expect("HMAC takes a key of any length")))
+    }
+
+    /// The chain of signed checkpoints over the heads of other chains. Its key is derived from the audit key under a
+    /// label of its own, so that no MAC of a row can stand for one of a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`WrongPurpose`] for any other key.
+    pub fn of_checkpoints(key: &InstallationKey) -> Result<Self, WrongPurpose> {
+        let key = key.key_for(KeyPurpose::AuditMac)?.derive(None, &[CHECKPOINT_LABEL]);
         Ok(Self(Hmac::new_from_slice(key.expose()).expect("HMAC takes a key of any length")))
     }
 
@@ -100,6 +113,17 @@ mod tests {
             HEXLOWER.encode(&chain().next(&first, b"second")),
             "7f67d043b7a4befe34004349c9088c5fe2a2ca81076aceaa3ba485eccf1eb638"
         );
+    }
+
+    #[test]
+    fn checkpoints_have_a_key_of_their_own() {
+        let key = fixed_key(KeyPurpose::AuditMac);
+        let checkpoints = MacChain::of_checkpoints(&key).unwrap();
+        let first = checkpoints.next(&MacChain::GENESIS, b"first");
+        assert_ne!(first, chain().next(&MacChain::GENESIS, b"first"));
+        assert_eq!(first, MacChain::of_checkpoints(&key).unwrap().next(&MacChain::GENESIS, b"first"));
+        let wrong = MacChain::of_checkpoints(&fixed_key(KeyPurpose::Pepper)).unwrap_err();
+        assert_eq!(wrong, WrongPurpose { needed: KeyPurpose::AuditMac, given: KeyPurpose::Pepper });
     }
 
     #[test]

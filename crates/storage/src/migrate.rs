@@ -76,9 +76,23 @@ impl MigrationSet {
     fn append_only(self) -> &'static [&'static str] {
         match self {
             #[cfg(feature = "platform")]
-            Self::Platform => &["audit_log"],
+            Self::Platform => &["audit_log", "audit_checkpoints", "audit_checkpoint_marks"],
             #[cfg(feature = "paper")]
             Self::Paper => &[],
+        }
+    }
+
+    /// What else the application's role may and may not do, for a role's quoted name.
+    fn grants(self, role: &str) -> String {
+        match self {
+            // A chain's head moves with its rows and goes never; old rows go by the function's rule alone.
+            #[cfg(feature = "platform")]
+            Self::Platform => format!(
+                "REVOKE DELETE, TRUNCATE ON audit_head FROM {role};
+                 GRANT EXECUTE ON FUNCTION audit_log_prune(bigint) TO {role};"
+            ),
+            #[cfg(feature = "paper")]
+            Self::Paper => String::new(),
         }
     }
 
@@ -195,6 +209,7 @@ pub fn grant_application_role(url: &str, set: MigrationSet, role: &str) -> Resul
     for table in set.append_only() {
         statements.push_str(&format!("REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {role};"));
     }
+    statements.push_str(&set.grants(&role));
     Ok(connect(url)?.batch_execute(&statements).store()?)
 }
 

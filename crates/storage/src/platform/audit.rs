@@ -1,6 +1,8 @@
 //! The audit log: a keyed MAC chain per user, and sixteen for events without a known user.
 
+mod checkpoint;
 mod list;
+mod prune;
 mod verify;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +18,9 @@ use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
 
-pub use self::list::{AuditFilter, AuditRecord};
+pub use self::checkpoint::{Anchor, Checkpoint};
+pub use self::list::{AuditFilter, AuditPlace, AuditRecord};
+pub use self::prune::Pruned;
 pub use self::verify::{AuditReport, BadEntry};
 
 /// The canonical bytes of a row: every column but the MAC, length-prefixed.
@@ -39,10 +43,22 @@ pub(crate) fn audit_row_bytes(chain: i64, seq: i64, entry: &AuditEntry) -> Vec<u
 
 /// The MAC of the row that follows `previous`.
 pub(crate) fn next_mac(key: &MacChain, previous: &[u8], row: &[u8]) -> Result<[u8; 32], StoreError> {
-    let previous: &[u8; 32] = previous
-        .try_into()
-        .map_err(|_| StoreError::inconsistent("audit_head", "mac", "?", "not 32 bytes"))?;
-    Ok(key.next(previous, row))
+    Ok(key.next(&mac_of("audit_head", 0, previous)?, row))
+}
+
+/// A stored MAC. The column's CHECK holds it to 32 bytes.
+fn mac_of(table: &'static str, row: i64, mac: &[u8]) -> Result<[u8; 32], StoreError> {
+    mac.try_into().map_err(|_| StoreError::inconsistent(table, "mac", row, "not 32 bytes"))
+}
+
+/// An entry's id: the user and its place in the user's chain, `12.7`; of the system's chains `system3.7`; of a
+/// checkpoint `checkpoint.7`.
+fn entry_id(chain: i64, seq: i64) -> String {
+    match chain {
+        0 => format!("checkpoint.{seq}"),
+        1.. => format!("{chain}.{seq}"),
+        _ => format!("system{}.{seq}", chain.unsigned_abs()),
+    }
 }
 
 /// How many chains there are for events without a known user: -1 and below.

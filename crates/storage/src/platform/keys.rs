@@ -23,6 +23,8 @@ use crate::db::{Db, Tx};
 pub struct PlatformKeys {
     /// Chains the audit log.
     pub audit: MacChain,
+    /// Signs the checkpoints of the audit log.
+    pub checkpoints: MacChain,
     /// Derives client order ids.
     pub order_ids: ClientOrderIdKey,
     /// Keyed digests of values that could be guessed.
@@ -80,6 +82,7 @@ impl PlatformKeys {
         let fault = |why: String| StoreError::new(StoreErrorKind::Other, why);
         Ok(Self {
             audit: MacChain::new(&audit).map_err(|why| fault(why.to_string()))?,
+            checkpoints: MacChain::of_checkpoints(&audit).map_err(|why| fault(why.to_string()))?,
             order_ids: ClientOrderIdKey::new(&order_ids).map_err(|why| fault(why.to_string()))?,
             pepper: Pepper::new(&pepper).map_err(|why| fault(why.to_string()))?,
             device_cookies: DeviceCookies::new(&devices).map_err(|why| fault(why.to_string()))?,

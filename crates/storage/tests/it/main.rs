@@ -7,6 +7,7 @@ mod accounts;
 mod apply;
 mod audit;
 mod auth_api_tokens;
+mod audit_checkpoints;
 mod auth_throttle;
 mod auth_user_admin;
 mod db;

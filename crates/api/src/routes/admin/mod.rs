@@ -1,3 +1,5 @@
 //! Administration.
 
+pub mod audit;
+pub mod audit_verify;
 pub mod users;
