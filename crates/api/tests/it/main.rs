@@ -7,4 +7,5 @@ mod api_tokens;
 mod basics;
 mod login_load;
 mod timing;
+mod two_factor;
 mod world;

@@ -10,6 +10,7 @@ mod auth_api_tokens;
 mod audit_checkpoints;
 mod auth_throttle;
 mod auth_user_admin;
+mod auth_two_factor;
 mod db;
 mod jobs;
 mod lock_order;
