@@ -13,8 +13,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::backup_codes::BackupCodes;
-use crate::login::NewSession;
-use crate::ports::{ChallengeStore, FactorStore};
+use crate::login::{Arrival, AttemptRecord, Factor, LoginKeys, NewArrival, NewSession, arrive};
+use crate::ports::{AuthStore, ChallengeStore};
 use crate::two_factor::{
     self, Attempt, Begun, CodeRefusal, Method, Purpose, Settled, SubmittedCode, Verified,
 };
@@ -33,6 +33,8 @@ pub struct Challenge {
     pub created_at: DateTime<Utc>,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
+    /// Whether wrong passwords came before the right one.
+    pub after_failures: bool,
     /// Codes tried.
     pub tries: u32,
     /// When it led to a session or was voided.
@@ -53,6 +55,19 @@ impl Challenge {
     }
 }
 
+/// What a login hands over.
+#[derive(Debug, Clone, Copy)]
+pub struct NewChallenge<'a> {
+    /// Names the challenge.
+    pub id: Uuid,
+    /// Goes to the client; only its digest is stored.
+    pub token: &'a SecretToken,
+    /// How the session will travel.
+    pub transport: Transport,
+    /// Whether wrong passwords came before the right one.
+    pub after_failures: bool,
+}
+
 /// Begins the second step for a user whose password was right and whose account is locked. Returns when it ends.
 ///
 /// # Errors
@@ -62,9 +77,7 @@ pub fn begin<S>(
     store: &mut S,
     policy: &AccountPolicy,
     user: UserId,
-    transport: Transport,
-    token: &SecretToken,
-    id: Uuid,
+    new: NewChallenge<'_>,
     act: &Act,
 ) -> Result<DateTime<Utc>, StoreError>
 where
@@ -72,17 +85,18 @@ where
 {
     let expires_at = act.at + policy.two_factor.challenge;
     let challenge = Challenge {
-        id,
+        id: new.id,
         user,
-        transport,
+        transport: new.transport,
         created_at: act.at,
         expires_at,
+        after_failures: new.after_failures,
         tries: 0,
         ended_at: None,
         ip: act.client.ip(),
         user_agent: act.client.user_agent().map(str::to_owned),
     };
-    store.insert_challenge(&token.digest(), &challenge)?;
+    store.insert_challenge(&new.token.digest(), &challenge)?;
     Ok(expires_at)
 }
 
@@ -117,19 +131,23 @@ pub enum Opened {
 pub fn open<S>(
     store: &mut S,
     policy: &AccountPolicy,
+    keys: LoginKeys<'_>,
     challenge: &TokenDigest,
     code: SubmittedCode,
     act: &Act,
 ) -> Result<Opened, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
-    let Some(user) = live_owner(store, policy, challenge, act.at)?.map(|(found, _)| found.user) else {
-        return Ok(Opened::Dead);
-    };
+    let Some((_, owner)) = live_owner(store, policy, challenge, act.at)? else { return Ok(Opened::Dead) };
+    let (user, method) = (owner.id, code.method());
     let attempt = match two_factor::begin(store, policy, user, Purpose::Login, code, act)? {
         Begun::Ready(attempt) => attempt,
-        Begun::Throttled { retry_after } => return Ok(Opened::Throttled { retry_after }),
+        Begun::Throttled { retry_after } => {
+            let identifier = keys.identifier(owner.email.folded());
+            store.record_login_attempt(&record(method, user, identifier, "throttled", act))?;
+            return Ok(Opened::Throttled { retry_after });
+        }
         Begun::Unreadable => return Ok(Opened::Unreadable),
         Begun::NoFactor => return Ok(Opened::Dead),
     };
@@ -150,7 +168,7 @@ fn live_owner<S>(
     now: DateTime<Utc>,
 ) -> Result<Option<(Challenge, User)>, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let Some(challenge) = store.challenge_by_digest(digest)?.filter(|c| c.is_live(policy, now)) else {
         return Ok(None);
@@ -175,6 +193,17 @@ pub struct VerifiedAnswer {
     verified: Verified,
 }
 
+/// What a sign-in takes with it.
+#[derive(Debug)]
+pub struct NewSignIn {
+    /// Of the session.
+    pub new: NewSession,
+    /// For mails and places.
+    pub arrival: NewArrival,
+    /// The value of the device cookie.
+    pub device: Option<String>,
+}
+
 /// A finished login with a second factor.
 #[derive(Debug)]
 pub struct SignedIn {
@@ -186,6 +215,8 @@ pub struct SignedIn {
     pub evicted: Vec<Uuid>,
     /// With what the second factor was proven.
     pub method: Method,
+    /// What goes with it.
+    pub arrival: Arrival,
 }
 
 /// What became of an answer.
@@ -200,7 +231,7 @@ pub enum Answered {
 }
 
 /// Third step, one transaction: uses code and challenge up and makes the session, for which sensitive acts are open at
-/// once.
+/// once. Whatever the outcome, it is recorded. `ids` gives the ids of mails.
 ///
 /// # Errors
 ///
@@ -208,16 +239,17 @@ pub enum Answered {
 pub fn finish<S>(
     store: &mut S,
     policy: &AccountPolicy,
+    keys: LoginKeys<'_>,
     answer: VerifiedAnswer,
-    new: &NewSession,
+    sign_in: &NewSignIn,
     act: &Act,
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Answered, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let VerifiedAnswer { challenge: digest, verified } = answer;
-    let user = verified.user();
+    let (user, method) = (verified.user(), verified.method());
     store.lock_account_of(user)?;
     let found = store.challenge_by_digest(&digest)?;
     // the tries are spent already; what may have happened meanwhile is an end
@@ -226,7 +258,14 @@ where
     let (Some(challenge), Some(owner)) = (found, owner) else {
         return Ok(Answered::Dead);
     };
-    let proof = match two_factor::settle(store, policy, verified, act, ids)? {
+    let identifier = keys.identifier(owner.email.folded());
+    let settled = two_factor::settle(store, policy, verified, act, ids)?;
+    let outcome = match &settled {
+        Settled::Proven(_) => "success",
+        Settled::Refused(reason) => reason.code(),
+    };
+    store.record_login_attempt(&record(method, user, identifier, outcome, act))?;
+    let proof = match settled {
         Settled::Refused(reason) => return Ok(Answered::Refused(reason)),
         Settled::Proven(proof) => proof,
     };
@@ -236,15 +275,40 @@ where
             "a challenge ended under its account's lock",
         ));
     }
-    let started = sessions::start(store, policy, user, challenge.transport, new, true, act)?;
-    let mut detail = json!({ "session_id": started.session.id, "method": proof.method.as_str() });
+    let started = sessions::start(store, policy, user, challenge.transport, &sign_in.new, true, act)?;
+    let device = sign_in.device.as_deref().and_then(|cookie| keys.devices.verify(&identifier, cookie));
+    let after_failures = challenge.after_failures || challenge.tries > 1;
+    let arrival = arrive(store, policy, keys, &owner, device, after_failures, &sign_in.arrival, act)?;
+    let mut detail = json!({ "session_id": started.session.id, "method": method.as_str() });
     if let Some(left) = proof.backup_codes_left {
         detail["backup_codes_left"] = left.into();
     }
     let entry = act.entry("login", AuditOutcome::Success, Some(user), Some(user), detail);
     store.append_audit(Some(user), &entry)?;
     let (session, evicted) = (started.session, started.evicted);
-    Ok(Answered::SignedIn(Box::new(SignedIn { session, user: owner, evicted, method: proof.method })))
+    Ok(Answered::SignedIn(Box::new(SignedIn { session, user: owner, evicted, method, arrival })))
+}
+
+fn record(
+    method: Method,
+    user: UserId,
+    identifier: [u8; 32],
+    outcome: &'static str,
+    act: &Act,
+) -> AttemptRecord {
+    AttemptRecord {
+        at: act.at,
+        user: Some(user),
+        identifier,
+        outcome,
+        factor: match method {
+            Method::BackupCode => Factor::BackupCode,
+            Method::Totp | Method::Password => Factor::Totp,
+        },
+        ip: act.client.ip(),
+        user_agent: act.client.user_agent().map(str::to_owned),
+        request_id: act.request_id,
+    }
 }
 
 #[cfg(test)]

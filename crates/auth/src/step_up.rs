@@ -12,7 +12,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::backup_codes::BackupCodes;
-use crate::ports::FactorStore;
+use crate::login::record::count_wrong_password;
+use crate::ports::AuthStore;
 use crate::two_factor::proof::{ACCEPTED, STARTED, THROTTLED, audit, blocked};
 use crate::two_factor::{
     self, Attempt, AttemptRecord, Begun, Budget, CodeRefusal, Method, Purpose, Settled, SubmittedCode,
@@ -27,7 +28,7 @@ use crate::{AccountPolicy, Act, Session};
 /// When the store fails.
 pub fn methods<S>(store: &mut S, user: UserId) -> Result<&'static [Method], StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let enabled = two_factor::is_enabled(store, user)?;
     Ok(if enabled { &Method::SECOND } else { &[Method::Password] })
@@ -81,7 +82,7 @@ pub fn begin<S>(
     act: &Act,
 ) -> Result<Started, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let account = store.lock_account_of(user)?;
     let wanted = methods(store, user)?;
@@ -165,7 +166,7 @@ pub fn finish<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<SteppedUp, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let user = session.user_id;
     let Some(account) = store.lock_account_of(user)? else { return Ok(SteppedUp::SessionOver) };
@@ -177,18 +178,24 @@ where
         VerifiedKind::Password { user: of, attempt, hash, right } => {
             // a second factor may have come meanwhile: then the password is not enough any more
             let enough = of == user && account.password_hash == hash && !two_factor::is_enabled(store, user)?;
+            let disabled = store.password_state(user)?.disabled_at.is_some();
             let refusal = match (right, enough) {
+                (true, true) if disabled => Some(CodeRefusal::Disabled),
                 (true, true) => None,
                 (true, false) => Some(CodeRefusal::Stale),
                 (false, _) => Some(CodeRefusal::WrongPassword),
             };
             let outcome = refusal.map_or(ACCEPTED, CodeRefusal::code);
             store.finish_factor_attempt(of, attempt, outcome, None)?;
+            if refusal == Some(CodeRefusal::WrongPassword) {
+                count_wrong_password(store, policy, &account.user, ids(), act)?;
+            }
             if let Some(reason) = refusal {
                 let detail = json!({ "method": Method::Password.as_str(), "reason": reason.code() });
                 audit(store, user, "step_up", AuditOutcome::Denied, detail, act)?;
                 return Ok(SteppedUp::Refused(reason));
             }
+            store.clear_password_failures(user)?;
             Method::Password
         }
     };

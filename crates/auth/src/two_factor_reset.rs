@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::mail::{Circumstances, Mail, MailToken};
-use crate::ports::FactorStore;
+use crate::ports::{AuthStore, CancelPurpose, CancelToken};
 use crate::sessions::close_all_doors;
 use crate::two_factor::{OpenReset, is_enabled};
 use crate::{AccountPolicy, Act};
@@ -45,9 +45,8 @@ pub struct NewReset {
     pub cancel: SecretToken,
 }
 
-/// Starts a reset. The owner gets a mail with a link that stops it; the caller stores that link's token with the purpose
-/// `two_factor_reset` and the reset's id as its target, until the reset is due, when the outcome is
-/// [`Requested::Begun`]. Without `by` an operator acts from the command line.
+/// Starts a reset. The owner gets a mail with a link that stops it until it is due. Without `by` an operator acts from the
+/// command line.
 ///
 /// # Errors
 ///
@@ -62,7 +61,7 @@ pub fn request<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Requested, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let Some(account) = store.lock_account_of(user)? else { return Ok(Requested::NoSuchUser) };
     if !is_enabled(store, user)? {
@@ -73,6 +72,15 @@ where
     }
     let due_at = act.at + policy.two_factor.reset_delay;
     store.insert_two_factor_reset(&OpenReset { user, id: new.id, due_at }, by, act.at)?;
+    let link = CancelToken {
+        id: ids(),
+        user,
+        purpose: CancelPurpose::TwoFactorReset,
+        target: Some(new.id),
+        created_at: act.at,
+        expires_at: due_at,
+    };
+    store.insert_cancel_token(&new.cancel.digest(), &link)?;
     let mail = Mail::TwoFactorResetBegun { due_at, cancel: MailToken::from(&new.cancel) };
     store.post_mail(ids(), &account.user.email, Some(user), &mail, act.at)?;
     let detail = json!({ "reset_id": new.id, "due_at": due_at });
@@ -88,7 +96,7 @@ where
 /// When the store fails.
 pub fn cancel<S>(store: &mut S, user: UserId, target: Uuid, act: &Act) -> Result<bool, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     store.lock_account_of(user)?;
     if !store.cancel_two_factor_reset(user, Some(target), act.at)? {
@@ -113,7 +121,7 @@ pub fn complete_due<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Vec<UserId>, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let act = Act::without_request(now);
     let due = store.due_two_factor_resets(now, BATCH)?;

@@ -6,6 +6,9 @@ CREATE TABLE login_challenges (
     transport text NOT NULL CHECK (transport IN ('bearer', 'cookie')),
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
+    -- Wrong passwords came before the right one.
+    after_failures boolean NOT NULL DEFAULT false,
+    -- Codes tried, the one under way among them.
     wrong_codes smallint NOT NULL DEFAULT 0,
     used_at timestamptz,
     voided_at timestamptz,

@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use data_encoding::BASE64;
+use plimsoll_auth::challenges::NewChallenge;
 use plimsoll_auth::totp::{TotpSecret, step_at};
 use plimsoll_auth::two_factor_reset::{self, NewReset, Requested};
 use plimsoll_auth::{Act, Role, Transport, challenges};
@@ -70,8 +71,8 @@ async fn enrolled(world: &World) -> Enrolled {
 fn challenge(world: &World, user: UserId, transport: Transport) -> String {
     let (token, act) = (SecretToken::generate(&mut OsRandom), Act::without_request(world.now()));
     let policy = world.state.settings.policy.clone();
-    let id = Uuid::new_v4();
-    let begun = world.db.run_blocking(|tx| challenges::begin(tx, &policy, user, transport, &token, id, &act));
+    let new = NewChallenge { id: Uuid::new_v4(), token: &token, transport, after_failures: false };
+    let begun = world.db.run_blocking(|tx| challenges::begin(tx, &policy, user, new, &act));
     begun.unwrap();
     token.expose_text().expose_secret().to_owned()
 }

@@ -2,10 +2,11 @@ use plimsoll_crypto::OsRandom;
 use secrecy::SecretString;
 
 use super::*;
+use crate::login::NewLogin;
 use crate::ports::TwoFactorStore;
 use crate::testing::MemoryStore;
 use crate::testing::factors::{BACKUP, Bound, act, bound, ids, right};
-use crate::testing::fixtures::{at, new_session, secret as text};
+use crate::testing::fixtures::{at, keys, new_login, secret as text};
 
 fn policy() -> AccountPolicy {
     AccountPolicy::default()
@@ -13,19 +14,29 @@ fn policy() -> AccountPolicy {
 
 fn challenge(store: &mut MemoryStore, user: UserId, n: u128, second: i64) -> SecretToken {
     let token = SecretToken::generate(&mut OsRandom);
-    let id = Uuid::from_u128(n);
-    let until = begin(store, &policy(), user, Transport::Cookie, &token, id, &act(second)).unwrap();
+    let new = NewChallenge {
+        id: Uuid::from_u128(n),
+        token: &token,
+        transport: Transport::Cookie,
+        after_failures: false,
+    };
+    let until = begin(store, &policy(), user, new, &act(second)).unwrap();
     assert_eq!(until, at(second + 300));
     token
+}
+
+fn sign_in(n: u128) -> NewSignIn {
+    let NewLogin { new, arrival, .. } = new_login(n);
+    NewSignIn { new, arrival, device: None }
 }
 
 /// All three steps; `None` when the first says that the challenge is dead.
 fn answer(store: &mut MemoryStore, token: &SecretToken, code: SecretString, second: i64) -> Option<Answered> {
     let code = SubmittedCode::parse(&code);
-    match open(store, &policy(), &token.digest(), code, &act(second)).unwrap() {
+    match open(store, &policy(), keys(), &token.digest(), code, &act(second)).unwrap() {
         Opened::Ready(answer) => {
             let verified = answer.verify(&BACKUP);
-            Some(finish(store, &policy(), verified, &new_session(90), &act(second), &mut ids()).unwrap())
+            Some(finish(store, &policy(), keys(), verified, &sign_in(90), &act(second), &mut ids()).unwrap())
         }
         Opened::Dead => None,
         other => panic!("{other:?}"),
@@ -74,7 +85,7 @@ fn five_wrong_codes_end_it_and_a_new_one_resets_nothing() {
     }
     let token = challenge(&mut store, user, 9, 91);
     let code = SubmittedCode::parse(&right(&secret, 91));
-    let blocked = open(&mut store, &policy(), &token.digest(), code, &act(91)).unwrap();
+    let blocked = open(&mut store, &policy(), keys(), &token.digest(), code, &act(91)).unwrap();
     assert!(matches!(blocked, Opened::Throttled { .. }), "{blocked:?}");
     assert_eq!(store.challenges().last().unwrap().tries, 0, "a throttled try is none of the challenge's");
     assert!(store.sessions().is_empty());
@@ -89,12 +100,13 @@ fn a_disabled_or_unverified_user_gets_no_further() {
     store.account_mut(user).unwrap().user.state = AccountState::Active;
 
     let code = SubmittedCode::parse(&right(&secret, 70));
-    let Opened::Ready(open) = open(&mut store, &policy(), &token.digest(), code, &act(70)).unwrap() else {
+    let Opened::Ready(open) = open(&mut store, &policy(), keys(), &token.digest(), code, &act(70)).unwrap()
+    else {
         panic!()
     };
     let verified = open.verify(&BACKUP);
     store.account_mut(user).unwrap().user.state = AccountState::Disabled;
-    let late = finish(&mut store, &policy(), verified, &new_session(1), &act(71), &mut ids()).unwrap();
+    let late = finish(&mut store, &policy(), keys(), verified, &sign_in(1), &act(71), &mut ids()).unwrap();
     assert!(matches!(late, Answered::Dead), "{late:?}");
     assert!(store.sessions().is_empty());
 }
@@ -116,7 +128,8 @@ fn one_code_opens_one_of_two_challenges() {
     let mut verified = Vec::new();
     for token in &tokens {
         let code = SubmittedCode::parse(&right(&secret, 70));
-        let Opened::Ready(open) = open(&mut store, &policy(), &token.digest(), code, &act(70)).unwrap()
+        let Opened::Ready(open) =
+            open(&mut store, &policy(), keys(), &token.digest(), code, &act(70)).unwrap()
         else {
             panic!()
         };
@@ -124,8 +137,8 @@ fn one_code_opens_one_of_two_challenges() {
     }
     let mut done = Vec::new();
     for (n, verified) in verified.into_iter().enumerate() {
-        let new = new_session(1 + n as u128);
-        done.push(finish(&mut store, &policy(), verified, &new, &act(71), &mut ids()).unwrap());
+        let new = sign_in(1 + n as u128);
+        done.push(finish(&mut store, &policy(), keys(), verified, &new, &act(71), &mut ids()).unwrap());
     }
     assert!(matches!(done[0], Answered::SignedIn(_)), "{done:?}");
     assert!(matches!(done[1], Answered::Refused(CodeRefusal::Replayed)), "{done:?}");

@@ -7,7 +7,7 @@
 
 mod arrival;
 mod keys;
-mod record;
+pub(crate) mod record;
 
 use std::fmt;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::challenges::NewChallenge;
 use crate::ports::AuthStore;
 use crate::throttle::{FailureRule, Verdict};
 use crate::{
@@ -340,10 +341,15 @@ where
         store.set_password_hash(id, hash, act.at)?;
     }
     if two_factor::is_enabled(store, id)? {
-        let (token, challenge) = (&login.new.token, login.new.id);
-        let expires_at = challenges::begin(store, policy, id, login.transport, token, challenge, act)?;
+        let new = NewChallenge {
+            id: login.new.id,
+            token: &login.new.token,
+            transport: login.transport,
+            after_failures: state.failures > 0,
+        };
+        let expires_at = challenges::begin(store, policy, id, new, act)?;
         store.record_login_attempt(&AttemptRecord::of(act, Some(id), identifier, "second_factor"))?;
-        let detail = json!({ "challenge_id": challenge });
+        let detail = json!({ "challenge_id": login.new.id });
         let entry = act.entry("login.password", AuditOutcome::Success, Some(id), Some(id), detail);
         store.append_audit(Some(id), &entry)?;
         return Ok(Outcome::SecondFactor { user: id, expires_at });

@@ -100,7 +100,7 @@ impl Place {
 }
 
 /// Counts a wrong password of a user; at the hundredth in a row it is disabled until a reset by mail.
-pub(super) fn count_wrong_password<S>(
+pub(crate) fn count_wrong_password<S>(
     store: &mut S,
     policy: &AccountPolicy,
     user: &User,

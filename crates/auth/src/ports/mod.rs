@@ -76,17 +76,6 @@ impl<S> AuthStore for S where
 {
 }
 
-/// What the use cases of second factors need of a store.
-pub trait FactorStore:
-    AccountStore + SessionStore + TwoFactorStore + ChallengeStore + MailOutbox + AuditLog
-{
-}
-
-impl<S> FactorStore for S where
-    S: AccountStore + SessionStore + TwoFactorStore + ChallengeStore + MailOutbox + AuditLog + ?Sized
-{
-}
-
 /// Where users are kept.
 pub trait AccountStore {
     /// The account whose address has the same folded form, without a lock.

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::proof::audit;
 use super::{Attempt, Begun, CodeRefusal, Purpose, Settled, SubmittedCode, Verified, begin, settle};
 use crate::backup_codes::{BackupCode, BackupCodes, NewCodes};
+use crate::login::record::count_wrong_password;
 use crate::mail::{Circumstances, Mail};
-use crate::ports::FactorStore;
+use crate::ports::AuthStore;
 use crate::sessions::{close_all_doors, rotate};
 use crate::{AccountPolicy, Act, Session};
 
@@ -37,7 +38,7 @@ pub fn begin_disable<S>(
     act: &Act,
 ) -> Result<Disabling, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let hash = store.lock_account_of(user)?.map(|account| account.password_hash);
     Ok(Disabling { begun: begin(store, policy, user, Purpose::Disable, code, act)?, hash })
@@ -99,13 +100,17 @@ pub fn disable<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Changed, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let VerifiedDisabling { mut verified, hash } = verified;
+    let wrong_password = verified.is_refused_for(CodeRefusal::WrongPassword);
     let user = verified.user();
     let Some(account) = store.lock_account_of(user)? else { return Ok(Changed::SessionOver) };
     if verified.looks_right() && Some(&account.password_hash) != hash.as_ref() {
         verified = verified.refused(CodeRefusal::Stale);
+    }
+    if wrong_password {
+        count_wrong_password(store, policy, &account.user, ids(), act)?;
     }
     let proof = match settle(store, policy, verified, act, ids)? {
         Settled::Refused(reason) => return Ok(Changed::Refused(reason)),
@@ -141,7 +146,7 @@ pub fn begin_regenerate<S>(
     act: &Act,
 ) -> Result<Result<Regenerating, Begun>, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     Ok(match begin(store, policy, user, Purpose::Regenerate, code, act)? {
         Begun::Ready(attempt) => Ok(Regenerating(attempt)),
@@ -191,7 +196,7 @@ pub fn regenerate<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Regenerated, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let NewBackupCodes { verified, new } = new;
     let user = verified.user();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::proof::audit;
 use super::{CodeRefusal, Settled, Verified, settle};
 use crate::mail::{Circumstances, Mail};
-use crate::ports::FactorStore;
+use crate::ports::AuthStore;
 use crate::sessions::{close_all_doors, rotate};
 use crate::totp::TotpSecret;
 use crate::{AccountPolicy, Act, Session};
@@ -31,7 +31,7 @@ pub fn setup<S>(
     act: &Act,
 ) -> Result<DateTime<Utc>, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     store.lock_account_of(user)?;
     let expires_at = act.at + policy.two_factor.setup;
@@ -67,7 +67,7 @@ pub fn enable<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Enabled, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let user = verified.user();
     let Some(account) = store.lock_account_of(user)? else { return Ok(Enabled::SessionOver) };

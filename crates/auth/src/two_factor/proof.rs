@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{ActionHash, AttemptRecord, Budget, Factor, Method, StoredSecret};
 use crate::backup_codes::{BackupCode, BackupCodes, StoredCode};
 use crate::mail::{Circumstances, Mail};
-use crate::ports::FactorStore;
+use crate::ports::AuthStore;
 use crate::totp::{Checked, TotpCode, TotpSecret};
 use crate::{AccountPolicy, Act, TwoFactorPolicy};
 
@@ -37,7 +37,7 @@ impl SubmittedCode {
         totp.or_else(|| BackupCode::parse(text).map(Self::Backup)).unwrap_or(Self::Malformed)
     }
 
-    fn method(&self) -> Method {
+    pub(crate) fn method(&self) -> Method {
         match self {
             Self::Totp(_) | Self::Malformed => Method::Totp,
             Self::Backup(_) => Method::BackupCode,
@@ -162,7 +162,7 @@ pub fn begin<S>(
     act: &Act,
 ) -> Result<Begun, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     if store.lock_account_of(user)?.is_none() {
         return Ok(Begun::NoFactor);
@@ -214,7 +214,7 @@ pub fn begin_for<S>(
     act: &Act,
 ) -> Result<Begun, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     begin(store, policy, user, Purpose::Action(action), code, act)
 }
@@ -237,7 +237,7 @@ pub(crate) fn blocked<S>(
     now: DateTime<Utc>,
 ) -> Result<Option<Duration>, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let limits = [policy.per_hour, policy.per_day];
     let longest = limits.iter().map(|limit| limit.per).max().unwrap_or(TimeDelta::zero());
@@ -305,10 +305,20 @@ impl Verified {
         self.user
     }
 
+    /// With what it was tried.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
     /// Whether the code is right as far as it was computed; only [`settle`] decides.
     #[must_use]
     pub fn looks_right(&self) -> bool {
         !matches!(self.finding, Finding::Refused(_))
+    }
+
+    pub(super) fn is_refused_for(&self, reason: CodeRefusal) -> bool {
+        matches!(self.finding, Finding::Refused(why) if why == reason)
     }
 
     /// The same attempt, refused for another reason; the code is not used up.
@@ -360,7 +370,7 @@ pub fn settle<S>(
     ids: &mut dyn FnMut() -> Uuid,
 ) -> Result<Settled, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let Verified { user, id, purpose, method, finding } = verified;
     let Some(account) = store.lock_account_of(user)? else {
@@ -421,7 +431,7 @@ fn use_totp<S>(
     now: DateTime<Utc>,
 ) -> Result<Option<CodeRefusal>, StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     let Some(factor) = store.factor_of(user)? else { return Ok(Some(CodeRefusal::Stale)) };
     let verified = StoredSecret::Readable(secret.clone());
@@ -445,7 +455,7 @@ pub(crate) fn audit<S>(
     act: &Act,
 ) -> Result<(), StoreError>
 where
-    S: FactorStore + ?Sized,
+    S: AuthStore + ?Sized,
 {
     store.append_audit(Some(user), &act.entry(action, outcome, Some(user), Some(user), detail))
 }

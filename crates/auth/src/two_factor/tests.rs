@@ -326,16 +326,13 @@ fn turning_off_needs_password_and_code() {
     let mine = session(&mut store, user, 1, 0);
     session(&mut store, user, 2, 0);
     let token = plimsoll_crypto::tokens::SecretToken::generate(&mut plimsoll_crypto::OsRandom);
-    crate::challenges::begin(
-        &mut store,
-        &policy(),
-        user,
-        Transport::Bearer,
-        &token,
-        Uuid::from_u128(8),
-        &act(0),
-    )
-    .unwrap();
+    let new = crate::challenges::NewChallenge {
+        id: Uuid::from_u128(8),
+        token: &token,
+        transport: Transport::Bearer,
+        after_failures: false,
+    };
+    crate::challenges::begin(&mut store, &policy(), user, new, &act(0)).unwrap();
     let off = |store: &mut MemoryStore, password: &str, code: SecretString, second| {
         let code = SubmittedCode::parse(&code);
         let disabling = begin_disable(store, &policy(), user, code, &act(second)).unwrap();

@@ -258,6 +258,7 @@ fn challenge(user: UserId, n: u128) -> Challenge {
         transport: Transport::Cookie,
         created_at: at(0),
         expires_at: at(300),
+        after_failures: true,
         tries: 0,
         ended_at: None,
         ip: Some("192.0.2.9".parse().unwrap()),

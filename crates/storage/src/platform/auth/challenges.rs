@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::challenges::Challenge;
 use plimsoll_auth::ports::ChallengeStore;
@@ -27,6 +27,8 @@ struct Row {
     created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
     expires_at: DateTime<Utc>,
+    #[diesel(sql_type = Bool)]
+    after_failures: bool,
     #[diesel(sql_type = SmallInt)]
     wrong_codes: i16,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -50,6 +52,7 @@ impl TryFrom<Row> for Challenge {
             transport: row.transport.parse().map_err(|why: &str| bad("transport", why.to_owned()))?,
             created_at: row.created_at,
             expires_at: row.expires_at,
+            after_failures: row.after_failures,
             tries: u32::try_from(row.wrong_codes).map_err(|why| bad("wrong_codes", why.to_string()))?,
             ended_at: row.ended_at,
             ip: ip.map_err(|why| bad("ip", why.to_string()))?,
@@ -61,8 +64,8 @@ impl TryFrom<Row> for Challenge {
 impl ChallengeStore for Tx<'_> {
     fn insert_challenge(&mut self, digest: &TokenDigest, challenge: &Challenge) -> Result<(), StoreError> {
         prepared(
-            "INSERT INTO login_challenges (user_id, id, token_digest, transport, created_at, expires_at, ip, user_agent) \
-             VALUES (?, ?, ?, ?, ?, ?, ?::inet, ?)",
+            "INSERT INTO login_challenges (user_id, id, token_digest, transport, created_at, expires_at, after_failures, ip, \
+             user_agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?::inet, ?)",
         )
         .bind::<BigInt, _>(challenge.user.0)
         .bind::<SqlUuid, _>(challenge.id)
@@ -70,6 +73,7 @@ impl ChallengeStore for Tx<'_> {
         .bind::<Text, _>(challenge.transport.as_str())
         .bind::<Timestamptz, _>(challenge.created_at)
         .bind::<Timestamptz, _>(challenge.expires_at)
+        .bind::<Bool, _>(challenge.after_failures)
         .bind::<Nullable<Text>, _>(challenge.ip.map(|ip| ip.to_string()))
         .bind::<Nullable<Text>, _>(challenge.user_agent.as_deref())
         .execute(self.conn())
@@ -79,8 +83,8 @@ impl ChallengeStore for Tx<'_> {
 
     fn challenge_by_digest(&mut self, digest: &TokenDigest) -> Result<Option<Challenge>, StoreError> {
         prepared(
-            "SELECT id, user_id, transport, created_at, expires_at, wrong_codes, coalesce(used_at, voided_at) AS ended_at, \
-             host(ip) AS ip, user_agent FROM login_challenges WHERE token_digest = ?",
+            "SELECT id, user_id, transport, created_at, expires_at, after_failures, wrong_codes, \
+             coalesce(used_at, voided_at) AS ended_at, host(ip) AS ip, user_agent FROM login_challenges WHERE token_digest = ?",
         )
         .bind::<Binary, _>(digest.as_bytes().as_slice())
         .get_result::<Row>(self.conn())

@@ -1,7 +1,7 @@
 //! `POST /auth/2fa/verify`.
 
-use actix_web::{HttpResponse, post, web};
-use plimsoll_auth::challenges::{Answered, Opened, finish, open};
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use plimsoll_auth::challenges::{Answered, NewSignIn, Opened, finish, open};
 use plimsoll_auth::login::NewSession;
 use plimsoll_auth::step_up::Given;
 use plimsoll_auth::two_factor::SubmittedCode;
@@ -15,6 +15,7 @@ use super::{ids, throttled, unreadable};
 use crate::body::Body;
 use crate::caller::{SessionCaller, Visitor};
 use crate::problem::Problem;
+use crate::routes::auth::login::{login_keys, new_arrival, with_device};
 use crate::routes::auth::step_up::prove;
 use crate::state::AppState;
 use crate::{reply, schema};
@@ -50,6 +51,7 @@ pub struct Verify {
 #[post("/auth/2fa/verify")]
 pub async fn verify(
     state: web::Data<AppState>,
+    request: HttpRequest,
     visitor: Visitor,
     session: Result<SessionCaller, Problem>,
     body: Body<Verify>,
@@ -61,8 +63,9 @@ pub async fn verify(
     let dead = || Problem::new("challenge_expired", "sign in again");
     let digest = SecretToken::parse(challenge.expose_secret()).map_err(|_| dead())?.digest();
     let (act, policy) = (visitor.act(&state), state.settings.policy.clone());
-    let (policy_, act_) = (policy.clone(), act.clone());
-    let answer = match state.db.run(move |tx| open(tx, &policy_, &digest, code, &act_)).await? {
+    let (policy_, act_, keys) = (policy.clone(), act.clone(), state.keys.clone());
+    let opened = state.db.run(move |tx| open(tx, &policy_, login_keys(&keys), &digest, code, &act_)).await?;
+    let answer = match opened {
         Opened::Ready(answer) => answer,
         Opened::Dead => return Err(dead()),
         Opened::Throttled { retry_after } => return Err(throttled(retry_after)),
@@ -70,10 +73,21 @@ pub async fn verify(
     };
     let backup = state.backup_codes.clone();
     let answer = state.hashing.run(move |_| answer.verify(&backup)).await?;
-    let (token, mut ids) = (state.ids.session_token(), ids(&state));
-    let new = NewSession { id: state.ids.request_id(), token: token.clone() };
-    match state.db.run(move |tx| finish(tx, &policy, answer, &new, &act, &mut ids)).await? {
-        Answered::SignedIn(signed_in) => Ok(reply::signed_in(&token, &signed_in.session, &signed_in.user)),
+    let (token, mut ids, keys) = (state.ids.session_token(), ids(&state), state.keys.clone());
+    let sign_in = NewSignIn {
+        new: NewSession { id: state.ids.request_id(), token: token.clone() },
+        arrival: new_arrival(&state),
+        device: request.cookie(reply::DEVICE_COOKIE).map(|cookie| cookie.value().to_owned()),
+    };
+    let answered = state
+        .db
+        .run(move |tx| finish(tx, &policy, login_keys(&keys), answer, &sign_in, &act, &mut ids))
+        .await?;
+    match answered {
+        Answered::SignedIn(signed_in) => {
+            let answer = reply::signed_in(&token, &signed_in.session, &signed_in.user);
+            Ok(with_device(&state, answer, &signed_in.arrival))
+        }
         Answered::Refused(_) => Err(BusinessError::AuthenticationFailed.into()),
         Answered::Dead => Err(dead()),
     }
