@@ -328,6 +328,8 @@ impl Reader<'_> {
             session_idle: self.value("SESSION_IDLE", parse::duration)?,
             session_lifetime: self.value("SESSION_LIFETIME", parse::duration)?,
             step_up: self.value("STEP_UP_TTL", parse::duration)?,
+            totp_setup: self.value("TOTP_SETUP_TTL", parse::duration)?,
+            two_factor_reset_delay: self.value("TWO_FACTOR_RESET_DELAY", parse::duration)?,
             password_min_length: self.number("PASSWORD_MIN_LENGTH", 8, 256)? as usize,
             argon2,
             ws_per_user: self.number("WS_MAX_PER_USER", 1, 1_000_000)? as usize,

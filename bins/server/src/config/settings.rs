@@ -148,6 +148,10 @@ pub struct Limits {
     pub session_lifetime: Duration,
     /// `STEP_UP_TTL`.
     pub step_up: Duration,
+    /// `TOTP_SETUP_TTL`.
+    pub totp_setup: Duration,
+    /// `TWO_FACTOR_RESET_DELAY`.
+    pub two_factor_reset_delay: Duration,
     /// `PASSWORD_MIN_LENGTH`, in characters.
     pub password_min_length: usize,
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS`.

@@ -227,6 +227,18 @@ fn settings_of_later_features_are_known_and_said_to_do_nothing() {
 }
 
 #[test]
+fn the_times_of_second_factors_are_settings() {
+    let settings = read(&Flags::default(), &[]).settings.unwrap();
+    let times = |limits: &Limits| (limits.totp_setup, limits.two_factor_reset_delay);
+    assert_eq!(times(&settings.limits), (Duration::from_secs(600), Duration::from_secs(86_400)));
+    let given = [("TOTP_SETUP_TTL", "90s"), ("TWO_FACTOR_RESET_DELAY", "48h")];
+    let settings = read(&Flags::default(), &given).settings.unwrap();
+    assert_eq!(times(&settings.limits), (Duration::from_secs(90), Duration::from_secs(172_800)));
+    let loaded = read(&Flags::default(), &[("TOTP_SETUP_TTL", "0s"), ("TWO_FACTOR_RESET_DELAY", "soon")]);
+    assert_eq!(errors(&loaded).len(), 2);
+}
+
+#[test]
 fn time_can_be_scaled_outside_production_only() {
     let settings = read(&Flags::default(), &[("TIME_SCALE", "0.1")]).settings.unwrap();
     assert_eq!(settings.timings.submit_settle, Duration::from_secs(1));

@@ -267,6 +267,8 @@ fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings,
         ..AccountPolicy::default()
     };
     policy.registration.password_min_length = settings.limits.password_min_length;
+    policy.two_factor.setup = delta(settings.limits.totp_setup);
+    policy.two_factor.reset_delay = delta(settings.limits.two_factor_reset_delay);
     Ok(ApiSettings {
         policy: Arc::new(policy),
         dev_outbox: settings.profile == Profile::Development,
