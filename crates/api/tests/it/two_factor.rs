@@ -225,7 +225,9 @@ async fn of_fifty_at_once_one_gets_in() {
     let Enrolled { user, secret, .. } = enrolled(&world).await;
     let before = world.rows("SELECT id FROM sessions").len();
     let (challenge, code) = (challenge(&world, user, Transport::Bearer), next_code(&world, &secret));
-    let posts = (0..50).map(|_| answer(&world, &challenge, &code));
+    let body = json!({ "challenge": challenge, "code": code });
+    let client = world.client();
+    let posts = (0..50).map(|_| client.post("/auth/2fa/verify", &body));
     let replies = futures_util::future::join_all(posts).await;
     let good = replies.iter().filter(|reply| reply.status == StatusCode::OK).count();
     assert_eq!(good, 1, "{replies:?}");
@@ -248,8 +250,11 @@ async fn of_fifty_at_once_one_strikes_a_backup_code() {
     })
     .await;
     let Enrolled { user, backup_codes, .. } = enrolled(&world).await;
-    let challenges: Vec<String> = (0..50).map(|_| challenge(&world, user, Transport::Bearer)).collect();
-    let posts = challenges.iter().map(|challenge| answer(&world, challenge, &backup_codes[3]));
+    let bodies: Vec<Value> = (0..50)
+        .map(|_| json!({ "challenge": challenge(&world, user, Transport::Bearer), "code": backup_codes[3] }))
+        .collect();
+    let client = world.client();
+    let posts = bodies.iter().map(|body| client.post("/auth/2fa/verify", body));
     let replies = futures_util::future::join_all(posts).await;
     assert_eq!(replies.iter().filter(|reply| reply.status == StatusCode::OK).count(), 1, "{replies:?}");
     let used = world.rows("SELECT slot FROM user_2fa_backup_codes WHERE used_at IS NOT NULL");
