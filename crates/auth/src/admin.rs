@@ -9,7 +9,7 @@ use plimsoll_crypto::passwords::PasswordHash;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::ports::{AccountStore, AuthStore, CancelPurpose, CancelToken, SessionStore, UserAdminStore};
+use crate::ports::{AccountStore, AuthStore, SessionStore, UserAdminStore};
 use crate::sessions::close_all_doors;
 use crate::two_factor_reset::{self, NewReset, Requested};
 use crate::{AccountPolicy, AccountState, Act, Role, User};
@@ -259,19 +259,7 @@ where
     if store.listed_user(user)?.is_none() {
         return Ok(Requested::NoSuchUser);
     }
-    let requested = two_factor_reset::request(store, policy, by, user, new, act, ids)?;
-    if let Requested::Begun { due_at } = requested {
-        let link = CancelToken {
-            id: ids(),
-            user,
-            purpose: CancelPurpose::TwoFactorReset,
-            target: Some(new.id),
-            created_at: act.at,
-            expires_at: due_at,
-        };
-        store.insert_cancel_token(&new.cancel.digest(), &link)?;
-    }
-    Ok(requested)
+    two_factor_reset::request(store, policy, by, user, new, act, ids)
 }
 
 /// What became of a deletion.
