@@ -5,7 +5,7 @@ use super::*;
 use crate::ClientInfo;
 use crate::api_tokens::{self, NewToken, Scope, Wanted};
 use crate::login::NewSession;
-use crate::ports::{CancelStore, TwoFactorStore};
+use crate::ports::{CancelPurpose, CancelStore, TwoFactorStore};
 use crate::sessions::{self, Transport};
 use crate::testing::MemoryStore;
 use crate::testing::fixtures::{at, new_session, new_user, store};
