@@ -40,7 +40,8 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, dev, fills, health, orders, pnl, portfolio_history, positions, problems,
+        account, admin, audit, auth, dev, fills, health, orders, pages, pnl, portfolio_history, positions,
+        problems,
     };
     config
         .service(auth::login::login)
@@ -91,9 +92,18 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(pnl::pnl)
         .service(portfolio_history::history)
         .service(dev::outbox)
+<<<<<<< HEAD
         .service(audit::audit)
         .service(admin::audit::audit)
         .service(admin::audit_verify::verify)
+=======
+        .service(pages::verify)
+        .service(pages::reset)
+        .service(pages::confirm_email)
+        .service(pages::cancel)
+        .service(pages::script)
+        .service(pages::style)
+>>>>>>> 686d18c (API: pages of mailed links; tests of resets and changes over HTTP)
         .service(health::live)
         .service(health::ready)
         .service(health::quick)

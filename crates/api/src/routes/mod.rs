@@ -10,6 +10,7 @@ pub mod fills;
 pub mod health;
 pub mod openapi;
 pub mod orders;
+pub mod pages;
 pub mod pnl;
 pub mod portfolio_history;
 pub mod positions;

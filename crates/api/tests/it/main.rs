@@ -6,6 +6,7 @@ mod admin_users;
 mod api_tokens;
 mod basics;
 mod login_load;
+mod reset;
 mod timing;
 mod two_factor;
 mod world;
