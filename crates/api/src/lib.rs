@@ -92,18 +92,15 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(pnl::pnl)
         .service(portfolio_history::history)
         .service(dev::outbox)
-<<<<<<< HEAD
         .service(audit::audit)
         .service(admin::audit::audit)
         .service(admin::audit_verify::verify)
-=======
         .service(pages::verify)
         .service(pages::reset)
         .service(pages::confirm_email)
         .service(pages::cancel)
         .service(pages::script)
         .service(pages::style)
->>>>>>> 686d18c (API: pages of mailed links; tests of resets and changes over HTTP)
         .service(health::live)
         .service(health::ready)
         .service(health::quick)
