@@ -1,7 +1,6 @@
 //! What JSON allows and no request may hold: a name twice in one object, NUL characters, values nested without end.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use crate::problem::Problem;
 
@@ -89,8 +88,10 @@ fn pointer(open: &[Open]) -> String {
                 pointer.push('/');
                 pointer.push_str(&name.replace('~', "~0").replace('/', "~1").replace('\0', "\u{fffd}"));
             }
-            // writing into a String does not fail
-            Open::List { index } => drop(write!(pointer, "/{index}")),
+            Open::List { index } => {
+                pointer.push('/');
+                pointer.push_str(&index.to_string());
+            }
         }
     }
     pointer.chars().take(200).collect()

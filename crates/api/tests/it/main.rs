@@ -5,7 +5,10 @@
 mod admin_users;
 mod api_tokens;
 mod basics;
+mod callers;
+mod gatekeeping;
 mod login_load;
+mod matrix;
 mod reset;
 mod timing;
 mod two_factor;

@@ -3,37 +3,45 @@
 
 use std::net::TcpListener;
 use std::num::NonZeroU32;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::{HttpServer, web};
+use actix_web::{HttpResponse, HttpServer, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
+use futures_util::{SinkExt, StreamExt};
 use plimsoll_api::Served;
 use plimsoll_api::gateway::{GatewayError, SeenAccount, TradingGateway};
+use plimsoll_api::logins::Logins;
 use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::routes::openapi::OpenApiText;
 use plimsoll_api::sockets::SessionAuthenticator;
 use plimsoll_api::state::{ApiSettings, AppState, IdSource, OrderRate, Parts};
 use plimsoll_api::waiters::Waiters;
 use plimsoll_api::ws::{WebSockets, WsSettings};
-use plimsoll_auth::ports::AccountStore;
+use plimsoll_auth::api_tokens::{Scope, TokenRecord};
+use plimsoll_auth::ports::{AccountStore, ApiTokenStore};
 use plimsoll_auth::{AccountPolicy, NewUser, Role};
 use plimsoll_core_domain::broker::{BrokerAsset, HistoryQuery, PortfolioHistory};
 use plimsoll_core_domain::{Clock, OrderId, Price, StoreError, Symbol, UserId};
 use plimsoll_crypto::passwords::{HashParams, Passwords};
-use plimsoll_crypto::tokens::SecretToken;
+use plimsoll_crypto::tokens::{ApiToken, SecretToken};
 use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
 use plimsoll_observability::health::HealthRegistry;
 use plimsoll_observability::readiness::Readiness;
 use plimsoll_realtime::{CloseCode, Hub, HubSettings};
-use plimsoll_storage::Db;
+use plimsoll_storage::{AfterCommit, CommitNote, Db};
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_testkit::{FixedClock, TestDb};
 use reqwest::{Method, StatusCode};
+use secrecy::ExposeSecret;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
 /// The password of every user that [`World::user`] makes.
@@ -46,6 +54,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) url: String,
     pub(crate) state: web::Data<AppState>,
+    pub(crate) sockets: web::Data<WebSockets>,
     passwords: Arc<Passwords>,
     server: ServerHandle,
 }
@@ -108,14 +117,25 @@ impl World {
 
     /// With limits of the test's own, and password hashes of this cost.
     pub(crate) async fn with_cost(cost: HashParams, change: impl FnOnce(&mut AccountPolicy)) -> Self {
-        let mut policy = AccountPolicy::default();
-        change(&mut policy);
+        Self::build(cost, |settings| change(Arc::make_mut(&mut settings.policy))).await
+    }
+
+    /// With settings of the test's own.
+    pub(crate) async fn with_settings(change: impl FnOnce(&mut ApiSettings)) -> Self {
+        Self::build(HashParams::MINIMUM, change).await
+    }
+
+    async fn build(cost: HashParams, change: impl FnOnce(&mut ApiSettings)) -> Self {
         let test = TestDb::platform();
         let keys = Arc::new(PlatformKeys::load_or_create(&test.db(), &ring(), &mut OsRandom).unwrap());
-        let db = test.db().with_keys(Arc::clone(&keys));
+        let logins = Arc::new(Logins::default());
+        let told = Arc::new(OnceLock::new());
+        let after_commit = Arc::new(Told { hub: Arc::clone(&told), logins: Arc::clone(&logins) });
+        let db = test.db().with_keys(Arc::clone(&keys)).with_after_commit(after_commit);
         let clock = Arc::new(FixedClock::at("2026-06-01T14:00:00Z"));
         let passwords = Arc::new(Passwords::new(cost, &mut OsRandom).unwrap());
         let hub = Hub::new(Arc::new(StreamLog(db.clone())), HubSettings::default());
+        drop(told.set(hub.clone()));
         let readiness = Readiness::starting(["database"]);
         readiness.settled("database");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -138,8 +158,8 @@ impl World {
             }),
         };
         let rate = NonZeroU32::new(1_000).unwrap();
-        let settings = ApiSettings {
-            policy: Arc::new(policy),
+        let mut settings = ApiSettings {
+            policy: Arc::new(AccountPolicy::default()),
             public_url: url.clone(),
             cors_origins: Vec::new(),
             trusted_proxies: TrustedProxies::default(),
@@ -151,15 +171,24 @@ impl World {
             session_cache: Duration::ZERO,
             parallel_hashes: 2,
         };
+        change(&mut settings);
+        let allowed_origins = settings.cors_origins.iter().chain([&url]).cloned().collect();
         let state = web::Data::new(AppState::new(parts, settings));
         let authenticator = Arc::new(SessionAuthenticator(state.clone()));
-        let sockets = web::Data::new(WebSockets::new(hub, authenticator, WsSettings::default()));
+        let sockets = web::Data::new(WebSockets::new(
+            hub,
+            authenticator,
+            WsSettings { allowed_origins, ..WsSettings::default() },
+        ));
         let document = web::Data::new(OpenApiText(plimsoll_api::openapi_document()));
         let (started, starting) = mpsc::channel();
-        let served = Served { state: state.clone(), sockets, document };
+        logins.serve(state.clone(), sockets.clone());
+        let served = Served { state: state.clone(), sockets: sockets.clone(), document };
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = HttpServer::new(move || plimsoll_api::app(served.clone()))
+                let server = HttpServer::new(move || {
+                    plimsoll_api::app(served.clone()).route("/test/panic", web::get().to(panics))
+                })
                     .workers(1)
                     .disable_signals()
                     .listen(listener)
@@ -170,7 +199,7 @@ impl World {
             });
         });
         let server = starting.recv().unwrap();
-        Self { test, db, keys, clock, url, state, passwords, server }
+        Self { test, db, keys, clock, url, state, sockets, passwords, server }
     }
 
     /// A verified user with [`PASSWORD`].
@@ -200,6 +229,51 @@ impl World {
         self.client().bearer(reply.body["token"].as_str().unwrap())
     }
 
+    /// A client with a session in a cookie, as a page of the service's own would be.
+    pub(crate) async fn cookie_login(&self, email: &str) -> Client {
+        let body = serde_json::json!({ "email": email, "password": PASSWORD, "transport": "cookie" });
+        let reply = self.client().post("/auth/login", &body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        self.client().header("cookie", &reply.cookie("__Host-plimsoll").expect("a session cookie"))
+    }
+
+    /// A client with a new API token of the user, good for a day.
+    pub(crate) fn api_token(&self, user: UserId, scopes: &[Scope]) -> Client {
+        let (token, now) = (ApiToken::generate(&mut OsRandom), self.now());
+        let record = TokenRecord {
+            id: Uuid::new_v4(),
+            user_id: user,
+            name: "a test's".to_owned(),
+            scopes: scopes.iter().copied().collect(),
+            allowed_ips: Vec::new(),
+            created_at: now,
+            expires_at: now + TimeDelta::days(1),
+            last_used_at: None,
+            last_used_ip: None,
+            revoked_at: None,
+            warned_at: None,
+        };
+        let digest = token.digest();
+        let stored = self.db.run_blocking(move |tx| tx.insert_api_token(&digest, &record));
+        stored.unwrap_or_else(|why: StoreError| panic!("{why}"));
+        self.client().bearer(token.expose_text().expose_secret())
+    }
+
+    /// Opens a WebSocket; the status of the refusal otherwise.
+    pub(crate) async fn socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let stream = TcpStream::connect(address).await.unwrap();
+        match client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Socket(socket)),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
     /// The rows of a query, as JSON.
     pub(crate) fn rows(&self, query: &str) -> Vec<Value> {
         self.test.rows(query)
@@ -221,6 +295,62 @@ fn http() -> reqwest::Client {
     reqwest::Client::new()
 }
 
+async fn panics() -> HttpResponse {
+    panic!("a handler that fails")
+}
+
+/// Tells what was committed, as the server does within one process.
+struct Told {
+    hub: Arc<OnceLock<Hub>>,
+    logins: Arc<Logins>,
+}
+
+impl AfterCommit for Told {
+    fn committed(&self, notes: Vec<CommitNote>) {
+        for note in notes {
+            match note {
+                CommitNote::Stream(event) => {
+                    if let Some(hub) = self.hub.get() {
+                        hub.publish(&event);
+                    }
+                }
+                CommitNote::Wake(topic) => drop(self.logins.heard(&topic)),
+            }
+        }
+    }
+}
+
+/// A WebSocket of a client.
+pub(crate) struct Socket(WebSocketStream<TcpStream>);
+
+impl Socket {
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next message, as JSON.
+    pub(crate) async fn next(&mut self) -> Value {
+        match self.message().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The code with which the server closes; messages before it are passed over.
+    pub(crate) async fn closed(&mut self) -> u16 {
+        loop {
+            if let Message::Close(frame) = self.message().await {
+                return frame.expect("a close frame with a code").code.into();
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Message {
+        let next = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await;
+        next.expect("a message in time").expect("a message").unwrap()
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -229,6 +359,24 @@ pub(crate) struct Reply {
     /// Null when the body is empty or no JSON.
     pub(crate) body: Value,
     pub(crate) text: String,
+}
+
+impl Reply {
+    /// `name=value` of a cookie that the answer sets.
+    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
+        self.set_cookie(name).map(|line| line.split(';').next().unwrap().to_owned())
+    }
+
+    /// The whole line that sets a cookie.
+    pub(crate) fn set_cookie(&self, name: &str) -> Option<&str> {
+        let lines = self.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+        lines.into_iter().find(|line| line.starts_with(&format!("{name}=")))
+    }
+
+    /// The problem's code.
+    pub(crate) fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
 }
 
 /// A client of the service.
@@ -255,11 +403,35 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// As a page of the service's own sends what changes something.
+    pub(crate) fn own_page(self) -> Self {
+        self.header("sec-fetch-site", "same-origin").header("x-plimsoll-csrf", "1")
+    }
+
+    /// Its bearer token.
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_deref().expect("a client with a token")
+    }
+
+    /// What it sends under this name.
+    pub(crate) fn sent(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.send(Method::DELETE, path, None).await
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.send(Method::POST, path, Some(body)).await
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        self.request(method, path, body.map(|body| (body.to_string(), "application/json"))).await
+    }
+
+    /// With a body of any kind.
+    pub(crate) async fn request(&self, method: Method, path: &str, body: Option<(String, &str)>) -> Reply {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -267,8 +439,8 @@ impl Client {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        if let Some(body) = body {
-            request = request.json(body);
+        if let Some((body, kind)) = body {
+            request = request.header("content-type", kind).body(body);
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
