@@ -165,14 +165,23 @@ async fn api_tokens_do_what_their_scopes_say_and_never_change_the_account() {
     assert_eq!(token(&[Scope::Read]).get("/auth/me").await.body["id"], user.0);
     assert_eq!(token(&[Scope::TradePaper]).get("/auth/me").await.code(), "access_denied");
     for (method, path, body) in [
-        (Method::POST, "/auth/api-tokens", json!({ "name": "x", "scopes": ["read"], "expires_at": "2026-07-01T00:00:00Z" })),
+        (
+            Method::POST,
+            "/auth/api-tokens",
+            json!({ "name": "x", "scopes": ["read"], "expires_at": "2026-07-01T00:00:00Z" }),
+        ),
         (Method::POST, "/auth/2fa/setup", json!({})),
         (Method::POST, "/auth/step-up", json!({ "password": PASSWORD })),
         (Method::POST, "/auth/logout", json!({})),
         (Method::DELETE, "/auth/sessions", json!({})),
     ] {
         let refused = all.send(method, path, Some(&body)).await;
-        assert_eq!((refused.status.as_u16(), refused.code()), (403, "access_denied"), "{path} {}", refused.text);
+        assert_eq!(
+            (refused.status.as_u16(), refused.code()),
+            (403, "access_denied"),
+            "{path} {}",
+            refused.text
+        );
     }
     assert_eq!(world.rows("SELECT id FROM api_tokens").len(), 3);
 
@@ -223,7 +232,11 @@ async fn an_administrator_without_a_second_factor_can_only_enable_one() {
     }
     for path in ["/admin/users", "/orders", "/auth/sessions", "/auth/api-tokens"] {
         let refused = client.get(path).await;
-        assert_eq!((refused.status.as_u16(), refused.code()), (403, "two_factor_enrolment_required"), "{path}");
+        assert_eq!(
+            (refused.status.as_u16(), refused.code()),
+            (403, "two_factor_enrolment_required"),
+            "{path}"
+        );
     }
     let token = world.api_token(admin, &[Scope::Admin]);
     assert_eq!(token.get("/admin/users").await.code(), "two_factor_enrolment_required");
@@ -284,7 +297,8 @@ async fn a_demoted_administrator_is_none_at_once() {
     let chief = world.login("other@example.com").await;
     let proven = chief.post("/auth/step-up", &json!({ "password": PASSWORD })).await;
     let chief = chief.bearer(proven.body["token"].as_str().unwrap());
-    let demoted = chief.send(Method::PATCH, &format!("/admin/users/{admin}"), Some(&json!({ "role": "user" }))).await;
+    let demoted =
+        chief.send(Method::PATCH, &format!("/admin/users/{admin}"), Some(&json!({ "role": "user" }))).await;
     assert_eq!(demoted.status, StatusCode::OK, "{}", demoted.text);
     for client in [&session, &token] {
         let reply = client.get("/admin/users").await;
@@ -308,8 +322,7 @@ async fn sockets_live_and_die_with_their_login() {
 
     let mut by_header = world.socket("/ws", &[("authorization", &bearer)]).await.unwrap();
     assert_eq!(by_header.next().await["type"], "hello");
-    let mut by_cookie =
-        world.socket("/ws", &[("cookie", &cookie), ("origin", &world.url)]).await.unwrap();
+    let mut by_cookie = world.socket("/ws", &[("cookie", &cookie), ("origin", &world.url)]).await.unwrap();
     assert_eq!(by_cookie.next().await["type"], "hello");
     let mut by_message = world.socket("/ws", &[]).await.unwrap();
     by_message.send(&json!({ "type": "auth", "token": token.token() }).to_string()).await;

@@ -12,7 +12,8 @@ use crate::world::{PASSWORD, Reply, World};
 
 /// What an answer of any kind must have.
 fn assert_headers(what: &str, reply: &Reply) {
-    let header = |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header =
+        |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let age = header("strict-transport-security");
     assert!(age.contains("includeSubDomains"), "{what}: {age}");
     let seconds: u64 = age.split(['=', ';']).nth(1).unwrap().trim().parse().unwrap();
@@ -27,7 +28,10 @@ fn assert_headers(what: &str, reply: &Reply) {
         assert_eq!(header(name), value, "{what}: {name}");
     }
     let policy = header("content-security-policy");
-    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{what}: {policy}");
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+        "{what}: {policy}"
+    );
     assert_eq!(header("server"), "", "{what}");
     assert_eq!(header("x-powered-by"), "", "{what}");
     assert_eq!(header("x-request-id").len(), 36, "{what}");
@@ -78,7 +82,10 @@ async fn every_answer_has_the_headers_and_every_refusal_is_a_problem() {
     }
     let id = "0196a6b0-1111-7222-8333-444455556666";
     let reply = client.clone().header("x-request-id", id).get("/nothing").await;
-    assert_eq!((reply.headers["x-request-id"].to_str().unwrap(), &reply.body["request_id"]), (id, &json!(id)));
+    assert_eq!(
+        (reply.headers["x-request-id"].to_str().unwrap(), &reply.body["request_id"]),
+        (id, &json!(id))
+    );
     let reply = client.header("x-request-id", "not-an-id").get("/nothing").await;
     assert_ne!(reply.headers["x-request-id"], "not-an-id");
 }
@@ -107,7 +114,8 @@ async fn bodies_are_read_strictly() {
         (format!(r#"{{"email":"ann@example.com\u0000","password":"{PASSWORD}"}}"#), [422, 422]),
         (format!(r#"{{"email":{nested},"password":"x"}}"#), [400, 422]),
     ] {
-        let reply = world.client().request(Method::POST, "/auth/login", Some((body, "application/json"))).await;
+        let reply =
+            world.client().request(Method::POST, "/auth/login", Some((body, "application/json"))).await;
         assert!(statuses.contains(&reply.status.as_u16()), "{} {}", reply.status, reply.text);
     }
     assert!(world.rows(&format!("SELECT id FROM sessions WHERE user_id = {user}")).is_empty());
@@ -154,7 +162,8 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
     assert_eq!(allowed.status, StatusCode::OK);
     assert_eq!(allowed.headers["access-control-allow-origin"], app);
     assert!(!allowed.headers.contains_key("access-control-allow-credentials"));
-    for origin in ["null", "https://evil.example", "https://app.example.com.evil.example", "http://app.example.com"]
+    for origin in
+        ["null", "https://evil.example", "https://app.example.com.evil.example", "http://app.example.com"]
     {
         let refused = preflight(origin, "authorization").await;
         assert_eq!((refused.status.as_u16(), refused.code()), (403, "access_denied"), "{origin}");

@@ -31,9 +31,9 @@ use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
 use plimsoll_observability::health::HealthRegistry;
 use plimsoll_observability::readiness::Readiness;
 use plimsoll_realtime::{CloseCode, Hub, HubSettings};
-use plimsoll_storage::{AfterCommit, CommitNote, Db};
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::streams::StreamLog;
+use plimsoll_storage::{AfterCommit, CommitNote, Db};
 use plimsoll_testkit::{FixedClock, TestDb};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
@@ -189,11 +189,11 @@ impl World {
                 let server = HttpServer::new(move || {
                     plimsoll_api::app(served.clone()).route("/test/panic", web::get().to(panics))
                 })
-                    .workers(1)
-                    .disable_signals()
-                    .listen(listener)
-                    .unwrap()
-                    .run();
+                .workers(1)
+                .disable_signals()
+                .listen(listener)
+                .unwrap()
+                .run();
                 started.send(server.handle()).unwrap();
                 server.await.unwrap();
             });
