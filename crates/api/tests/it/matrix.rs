@@ -52,6 +52,8 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/reset", All, ""),
     ("get", "/confirm-email", All, ""),
     ("get", "/cancel", All, ""),
+    ("get", "/pages/page.js", All, ""),
+    ("get", "/pages/page.css", All, ""),
     ("get", "/dev/outbox", All, ""),
     ("get", "/health/live", All, ""),
     ("get", "/health/ready", All, ""),
