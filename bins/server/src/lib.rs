@@ -7,5 +7,6 @@ pub mod demo;
 pub mod mail;
 pub mod runtime;
 pub mod service;
+pub mod setup;
 pub mod trading;
 pub mod users;

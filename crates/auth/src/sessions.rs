@@ -226,7 +226,8 @@ where
     S: SessionStore + ?Sized,
 {
     let (mut session, user) = store.session_by_digest(digest)?.ok_or(AuthenticateError::NotAuthenticated)?;
-    if !session.is_live(now) || user.state != AccountState::Active {
+    let may_sign_in = user.state == AccountState::Active && user.email_verified_at.is_some();
+    if !session.is_live(now) || !may_sign_in {
         return Err(AuthenticateError::NotAuthenticated);
     }
     let due = now - session.last_seen_at >= policy.touch_interval();

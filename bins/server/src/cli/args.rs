@@ -142,6 +142,8 @@ pub enum UserCommand {
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
+    /// Print a token that makes the first administrator over HTTP, once, within ten minutes
+    SetupToken,
     /// Print all users
     List {
         /// As JSON

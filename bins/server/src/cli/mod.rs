@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod health;
 mod password;
+mod setup_token;
 mod user;
 
 pub use args::{Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, UserCommand};
@@ -79,6 +80,11 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
         Command::User { command: UserCommand::CreateAdmin { email, password_file } } => {
             let settings = settings(global, environment, Purpose::Serve)?;
             user::create_admin(&settings, environment, &email, password_file.as_deref())?;
+            Ok(0)
+        }
+        Command::User { command: UserCommand::SetupToken } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            setup_token::print(&settings, environment)?;
             Ok(0)
         }
         Command::User { command: UserCommand::List { json } } => {

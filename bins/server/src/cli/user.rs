@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use plimsoll_auth::password_rules::PasswordRules;
 use plimsoll_auth::{EmailAddress, User};
 use plimsoll_core_domain::{Clock, SystemClock, UserId};
 use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::keys::PlatformKeys;
-use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::password;
@@ -32,10 +32,9 @@ pub(super) fn create_admin(
 ) -> Result<(), StartError> {
     let email = EmailAddress::parse(email).map_err(|why| StartError::Refused(why.to_string()))?;
     let password = password::read(password_file)?;
-    let least = settings.limits.password_min_length;
-    if password.expose_secret().chars().count() < least {
-        return Err(StartError::Refused(format!("the password needs at least {least} characters")));
-    }
+    PasswordRules::new(settings.limits.password_min_length)
+        .check(&password, &[email.as_str()])
+        .map_err(|why| StartError::Refused(format!("the password {why}")))?;
     let data_dir = prepare(&settings.data_dir)?;
     let databases = Databases::open_beside(settings, environment)?;
     databases.migrate()?;

@@ -27,6 +27,8 @@ const LIVE_HOST: &str = "://api.alpaca.markets";
 /// Fewest characters of a shared secret: as many as of a pass phrase.
 const SHORTEST_WEBHOOK_SECRET: usize = 16;
 const LONGEST_POOL: u32 = 500;
+/// Of a link that confirms an address: it opens nothing, but forgotten mails should not confirm for ever.
+const LONGEST_VERIFICATION: Duration = Duration::from_secs(7 * 86_400);
 
 /// What the settings are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,6 +332,17 @@ impl Reader<'_> {
             step_up: self.value("STEP_UP_TTL", parse::duration)?,
             totp_setup: self.value("TOTP_SETUP_TTL", parse::duration)?,
             two_factor_reset_delay: self.value("TWO_FACTOR_RESET_DELAY", parse::duration)?,
+            registration_open: self.value("REGISTRATION", |text| match text {
+                "open" => Ok(true),
+                "closed" => Ok(false),
+                _ => Err("must be open or closed".to_owned()),
+            })?,
+            email_verification: self.value("EMAIL_VERIFICATION_TTL", |text| {
+                match parse::duration(text)? {
+                    life if life <= LONGEST_VERIFICATION => Ok(life),
+                    _ => Err("must be at most 7d".to_owned()),
+                }
+            })?,
             password_min_length: self.number("PASSWORD_MIN_LENGTH", 8, 256)? as usize,
             argon2,
             ws_per_user: self.number("WS_MAX_PER_USER", 1, 1_000_000)? as usize,

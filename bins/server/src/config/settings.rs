@@ -152,6 +152,10 @@ pub struct Limits {
     pub totp_setup: Duration,
     /// `TWO_FACTOR_RESET_DELAY`.
     pub two_factor_reset_delay: Duration,
+    /// `REGISTRATION`: whether anybody may make an account.
+    pub registration_open: bool,
+    /// `EMAIL_VERIFICATION_TTL`.
+    pub email_verification: Duration,
     /// `PASSWORD_MIN_LENGTH`, in characters.
     pub password_min_length: usize,
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS`.

@@ -129,6 +129,9 @@ fn mistakes_are_named_with_their_setting() {
     the_error(&[("MIGRATION_DATABASE_URL", "postgresql://h/d")], &["without DATABASE_URL"]);
     the_error(&[("DATABASE_URL", "mysql://h/d"), ("PROFILE", "development")], &["postgresql://"]);
     the_error(&[("TIME_SCALE", "inf")], &["TIME_SCALE"]);
+    the_error(&[("REGISTRATION", "maybe")], &["REGISTRATION", "open or closed"]);
+    the_error(&[("EMAIL_VERIFICATION_TTL", "8d")], &["EMAIL_VERIFICATION_TTL", "at most 7d"]);
+    the_error(&[("PASSWORD_MIN_LENGTH", "7")], &["PASSWORD_MIN_LENGTH", "from 8"]);
 }
 
 #[test]
@@ -224,6 +227,22 @@ fn settings_of_later_features_are_known_and_said_to_do_nothing() {
     assert_eq!(loaded.report.verdict(), Verdict::Warnings);
     assert!(loaded.report.to_string().contains("SMTP_HOST"));
     assert!(loaded.settings.is_some());
+}
+
+/// REG-14: registration is open unless it is closed by a setting; the life of a link and the least length are settings.
+#[test]
+fn registration_can_be_closed() {
+    let limits = |variables: &[_]| read(&Flags::default(), variables).settings.unwrap().limits;
+    let default = limits(&[]);
+    assert!(default.registration_open);
+    assert_eq!((default.email_verification.as_secs(), default.password_min_length), (172_800, 12));
+    let other = limits(&[
+        ("REGISTRATION", "closed"),
+        ("EMAIL_VERIFICATION_TTL", "90s"),
+        ("PASSWORD_MIN_LENGTH", "15"),
+    ]);
+    assert!(!other.registration_open);
+    assert_eq!((other.email_verification.as_secs(), other.password_min_length), (90, 15));
 }
 
 #[test]

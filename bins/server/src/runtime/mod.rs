@@ -27,6 +27,7 @@ use crate::config::{Environment, Profile, Settings};
 use crate::demo::{self, DemoBroker, DemoDatabase, DemoLogins};
 use crate::mail::Postman;
 use crate::service::{self, Connected, PoolSizes, ServiceError, ServiceParts, process, random_seed};
+use crate::setup;
 
 /// How long a request waits for the broker's verdict unless it says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(2);
@@ -101,6 +102,8 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     let (environment_of_keys, is_paper) = (config.environment(), settings.broker.alpaca.is_none());
     let adapter = Alpaca::with_keys(config, key, secret, random_seed(&mut OsRandom))
         .map_err(|why| StartError::Setting { setting: "ALPACA_API_KEY", message: why.to_string() })?;
+    let api = api_settings(settings, address)?;
+    let (policy, public_url) = (Arc::clone(&api.policy), api.public_url.clone());
     let service = service::start(
         ServiceParts {
             database_url: databases.app.clone(),
@@ -111,7 +114,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             ring,
             listener,
             health: health(settings, &clock),
-            api: api_settings(settings, address)?,
+            api,
             sockets: WsSettings {
                 max_per_user: settings.limits.ws_per_user,
                 max_per_ip: settings.limits.ws_per_ip,
@@ -128,6 +131,10 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
         &shutdown,
     )?;
     progress.step(&format!("listening on {}", service.url()));
+    if let Some(token) = setup::setup_token(&service.db, &policy, clock.now())? {
+        // For the operator's eyes: it goes to the terminal, apart from the log.
+        println!("{}", token.notice(&public_url));
+    }
     if let Some(logins) = &logins {
         let account = databases.private_server().map(|(_, account)| account);
         let took = progress.total().as_millis();
@@ -269,6 +276,8 @@ fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings,
     policy.registration.password_min_length = settings.limits.password_min_length;
     policy.two_factor.setup = delta(settings.limits.totp_setup);
     policy.two_factor.reset_delay = delta(settings.limits.two_factor_reset_delay);
+    policy.registration.open = settings.limits.registration_open;
+    policy.registration.verification = delta(settings.limits.email_verification);
     Ok(ApiSettings {
         policy: Arc::new(policy),
         dev_outbox: settings.profile == Profile::Development,

@@ -9,6 +9,7 @@ mod callers;
 mod gatekeeping;
 mod login_load;
 mod matrix;
+mod registration;
 mod reset;
 mod timing;
 mod two_factor;

@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod audit_checkpoints;
 mod auth_api_tokens;
+mod auth_verification;
 mod auth_throttle;
 mod auth_two_factor;
 mod auth_user_admin;
