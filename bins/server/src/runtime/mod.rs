@@ -1,5 +1,7 @@
 //! A running server: everything is started, wired, and in the end stopped in the right order.
 
+mod hashes;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use plimsoll_core_domain::{Clock, SystemClock};
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::{KeyRing, OsRandom};
 use plimsoll_observability::health::{DiskCheck, HealthRegistry, Importance, MemoryCheck};
+use plimsoll_observability::process::sample;
 use plimsoll_paper_broker::Handle as PaperHandle;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_storage::PoolKind;
@@ -292,7 +295,11 @@ fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings,
         ),
         default_wait: DEFAULT_WAIT,
         session_cache: SESSION_CACHE,
-        parallel_hashes: std::thread::available_parallelism().map_or(2, usize::from),
+        parallel_hashes: hashes::at_once(
+            settings.limits.argon2,
+            std::thread::available_parallelism().map_or(2, usize::from),
+            sample().map(|figures| figures.memory_total_bytes),
+        ),
     })
 }
 
