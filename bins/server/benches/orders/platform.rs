@@ -186,6 +186,7 @@ fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) ->
         sockets: WsSettings::default(),
         hash_params: HashParams::default(),
         timings,
+        audit_retention: None,
         postman: None,
         connect: Box::new(|rows| {
             rows.into_iter()

@@ -99,6 +99,12 @@ pub enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// The audit log
+    Audit {
+        /// What to do.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Keys
     Key {
         /// What to do.
@@ -146,6 +152,20 @@ pub enum UserCommand {
     SetupToken,
     /// Print all users
     List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Compute every signature again and name the first entry that does not verify: exit code 0 when all do, else 1
+    Verify {
+        /// A checkpoint as the server's log once told of it: it must be there still
+        #[arg(long, value_name = "NUMBER:DIGEST")]
+        anchor: Option<String>,
         /// As JSON
         #[arg(long)]
         json: bool,

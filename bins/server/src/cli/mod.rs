@@ -2,13 +2,14 @@
 //! to be reached).
 
 mod args;
+mod audit;
 mod check;
 mod health;
 mod password;
 mod setup_token;
 mod user;
 
-pub use args::{Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, UserCommand};
+pub use args::{AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, UserCommand};
 
 use clap::CommandFactory;
 use plimsoll_crypto::OsRandom;
@@ -91,6 +92,10 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
             let settings = settings(global, environment, Purpose::Serve)?;
             user::list(&settings, environment, json)?;
             Ok(0)
+        }
+        Command::Audit { command: AuditCommand::Verify { anchor, json } } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(audit::verify(&settings, environment, anchor.as_deref(), json)?)
         }
         Command::Key { command: KeyCommand::Generate } => {
             println!("{}", generate_key(&mut OsRandom).expose_secret());

@@ -99,6 +99,7 @@ pub const KNOWN: &[Known] = &[
     plain("ARGON2_ITERATIONS", "3"),
     plain("WS_MAX_PER_USER", "10"),
     plain("WS_MAX_PER_IP", "50"),
+    plain("AUDIT_RETENTION", "off"),
     plain("TIME_SCALE", "1"),
     unset("SMTP_HOST"),
     unset("SMTP_PORT"),

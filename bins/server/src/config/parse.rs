@@ -32,6 +32,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
+/// How long audit entries are kept: `off` for ever, or a duration of a week and more.
+///
+/// # Errors
+/// Why not, for a person.
+pub(super) fn audit_retention(text: &str) -> Result<Option<Duration>, String> {
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
+    match text {
+        "off" => Ok(None),
+        text => match duration(text)? {
+            keep if keep >= WEEK => Ok(Some(keep)),
+            _ => Err("must be `off` or at least 7d".to_owned()),
+        },
+    }
+}
+
 /// The shortest text that [`duration`] reads back.
 #[must_use]
 pub fn show_duration(value: Duration) -> String {

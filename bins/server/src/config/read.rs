@@ -96,6 +96,7 @@ impl Reader<'_> {
             broker: broker?,
             smtp,
             limits: limits?,
+            audit_retention: self.value("AUDIT_RETENTION", parse::audit_retention)?,
             timings,
             time_scale,
         };

@@ -66,6 +66,8 @@ pub struct Settings {
     pub smtp: Option<SmtpSettings>,
     /// Limits and lives of what users do.
     pub limits: Limits,
+    /// `AUDIT_RETENTION`; `None`: audit entries stay for ever.
+    pub audit_retention: Option<Duration>,
     /// Every duration of the reliable parts, `SHUTDOWN_TIMEOUT` and `TIME_SCALE` worked in.
     pub timings: Timings,
     /// `TIME_SCALE`: the pace of [`Settings::timings`]; 1 in production.

@@ -128,6 +128,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             },
             hash_params: settings.limits.argon2,
             timings: settings.timings.clone(),
+            audit_retention: settings.audit_retention,
             postman: postman(settings)?,
             connect: Box::new(move |rows| connect(rows, environment_of_keys, is_paper, Arc::new(adapter))),
         },

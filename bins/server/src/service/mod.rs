@@ -40,6 +40,7 @@ use uuid::Uuid;
 use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
 pub(crate) use self::ids::{random_id, random_seed};
+use crate::audit::{self, AuditParts};
 use crate::mail::{self, MailParts, Postman};
 use crate::trading::{self, Connections, TradingParts};
 
@@ -83,6 +84,8 @@ pub struct ServiceParts {
     pub hash_params: HashParams,
     /// Every duration.
     pub timings: Timings,
+    /// How long audit entries are kept; `None`: for ever.
+    pub audit_retention: Option<Duration>,
     /// Sends mails; `None`: they stay in the outbox table.
     pub postman: Option<Postman>,
     /// Connects accounts with brokers.
@@ -176,6 +179,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         accounts: (parts.connect)(accounts),
     })?;
     let connections = Arc::clone(&trading.connections);
+    let audit_wake = wake.clone();
     let mails = mail::start(MailParts {
         jobs: jobs_db.clone(),
         control: control.clone(),
@@ -189,6 +193,18 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         keys: Arc::clone(&keys),
         links: Links::new(&parts.api.public_url),
         postman: parts.postman,
+    })?;
+
+    let audit = audit::start(AuditParts {
+        jobs: jobs_db.clone(),
+        control: control.clone(),
+        clock: Arc::clone(&clock),
+        wake: audit_wake,
+        timings: parts.timings.clone(),
+        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
+        owner,
+        runtime: runtime.handle().clone(),
+        retention: parts.audit_retention,
     })?;
 
     let readiness = Readiness::starting(["database"]);
@@ -246,6 +262,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let began = Instant::now();
         mails.stop(limit);
+        audit.stop(limit.saturating_sub(began.elapsed()));
         let limit = limit.saturating_sub(began.elapsed());
         let report = trading.stop(limit);
         tracing::info!(given_back = report.given_back, cut = report.cut.len(), "the jobs have stopped");

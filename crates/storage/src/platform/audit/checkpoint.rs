@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::StoreError;
@@ -208,6 +208,27 @@ pub(super) fn newest(tx: &mut Tx<'_>) -> Result<Option<Anchor>, StoreError> {
 }
 
 impl Tx<'_> {
+    /// Whether the newest checkpoint is as old as `every`, or there is none.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn audit_checkpoint_due(
+        &mut self,
+        every: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        #[derive(QueryableByName)]
+        struct Newest {
+            #[diesel(sql_type = Timestamptz)]
+            at: DateTime<Utc>,
+        }
+        let newest = prepared("SELECT at FROM audit_checkpoints ORDER BY id DESC LIMIT 1")
+            .get_result::<Newest>(self.conn())
+            .optional()
+            .store()?;
+        Ok(newest.is_none_or(|newest| now - newest.at >= every))
+    }
+
     /// Makes a checkpoint over the heads of all chains that have moved since the last one. Writers go on meanwhile.
     ///
     /// A head that stands before an earlier checkpoint is not marked anew, so that verifying goes on to find it.
