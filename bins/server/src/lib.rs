@@ -10,4 +10,5 @@ pub mod runtime;
 pub mod service;
 pub mod setup;
 pub mod trading;
+pub mod upkeep;
 pub mod users;

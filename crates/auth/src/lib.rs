@@ -6,6 +6,7 @@ pub mod api_tokens;
 pub mod backup_codes;
 pub mod cancel;
 pub mod challenges;
+pub mod clean_up;
 mod client;
 mod email;
 pub mod email_change;
@@ -28,6 +29,7 @@ pub mod throttle;
 pub mod totp;
 pub mod two_factor;
 pub mod two_factor_reset;
+pub mod unfinished;
 mod user;
 
 pub use act::Act;
@@ -35,7 +37,7 @@ pub use client::{ClientInfo, MAX_USER_AGENT_CHARS};
 pub use email::{EmailAddress, EmailError, MAX_EMAIL_BYTES};
 pub use network::{IpNetwork, IpNetworkError};
 pub use policy::{
-    AccountPolicy, ApiTokenPolicy, LoginPolicy, RegistrationPolicy, ResetPolicy, TwoFactorPolicy,
+    AccountPolicy, ApiTokenPolicy, LoginPolicy, RegistrationPolicy, ResetPolicy, RetentionPolicy, TwoFactorPolicy,
 };
 pub use sessions::{Session, SessionPolicy, Transport};
 pub use user::{Account, AccountState, NewUser, Role, UnknownName, User};

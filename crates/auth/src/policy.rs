@@ -24,6 +24,8 @@ pub struct AccountPolicy {
     pub reset: ResetPolicy,
     /// API tokens.
     pub api_tokens: ApiTokenPolicy,
+    /// How long what is over is kept.
+    pub retention: RetentionPolicy,
 }
 
 impl Default for AccountPolicy {
@@ -37,6 +39,7 @@ impl Default for AccountPolicy {
             two_factor: TwoFactorPolicy::default(),
             reset: ResetPolicy::default(),
             api_tokens: ApiTokenPolicy::default(),
+            retention: RetentionPolicy::default(),
         }
     }
 }
@@ -144,6 +147,8 @@ pub struct TwoFactorPolicy {
     pub reset_delay: TimeDelta,
     /// After how long the owner is told of a right password without a second factor.
     pub unfinished_after: TimeDelta,
+    /// Mails that tell one owner of it.
+    pub unfinished_mails: Limit,
     /// Backup codes left at which the owner is told.
     pub few_backup_codes: usize,
 }
@@ -159,6 +164,7 @@ impl Default for TwoFactorPolicy {
             per_day: Limit::new(30, TimeDelta::days(1), 30),
             reset_delay: TimeDelta::hours(24),
             unfinished_after: TimeDelta::minutes(3),
+            unfinished_mails: Limit::new(3, TimeDelta::hours(1), 3),
             few_backup_codes: 3,
         }
     }
@@ -205,5 +211,44 @@ pub struct ApiTokenPolicy {
 impl Default for ApiTokenPolicy {
     fn default() -> Self {
         Self { longest: TimeDelta::days(366), max_per_user: 50, warn_before: TimeDelta::days(7) }
+    }
+}
+
+/// How long rows are kept whose time is over. What is over has no effect, kept or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// Links, registrations and second steps of logins, after their end.
+    pub links: TimeDelta,
+    /// Sessions, after their absolute end.
+    pub sessions: TimeDelta,
+    /// API tokens, after their end.
+    pub api_tokens: TimeDelta,
+    /// Attempts to sign in and codes tried.
+    pub attempts: TimeDelta,
+    /// Devices and networks, after they were last seen; longer than a device cookie lives.
+    pub places: TimeDelta,
+    /// Counters, after their last use; longer than every window and block.
+    pub throttles: TimeDelta,
+    /// Mails that were sent.
+    pub sent_mails: TimeDelta,
+    /// Mails that were given up or could not be sent for want of a server.
+    pub unsent_mails: TimeDelta,
+    /// Accounts that were never verified, after their last link's end.
+    pub unverified: TimeDelta,
+}
+
+impl Default for RetentionPolicy {
+    fn default() -> Self {
+        Self {
+            links: TimeDelta::days(30),
+            sessions: TimeDelta::days(30),
+            api_tokens: TimeDelta::days(90),
+            attempts: TimeDelta::days(90),
+            places: TimeDelta::days(400),
+            throttles: TimeDelta::days(7),
+            sent_mails: TimeDelta::days(30),
+            unsent_mails: TimeDelta::days(90),
+            unverified: TimeDelta::days(30),
+        }
     }
 }

@@ -109,6 +109,10 @@ timings! {
     lease_renew = 5 * SECOND,
     /// How long after the beginning of the last good renewal its holder still acts.
     lease_trust = 14 * SECOND,
+    /// How often accounts are swept for what is due: resets, notices.
+    upkeep_sweep = MINUTE,
+    /// How often old rows of accounts are deleted.
+    upkeep_clean = HOUR,
     /// From the signal to the end of the process, at the latest.
     shutdown_total = 25 * SECOND,
     /// How long requests are still taken while balancers notice.

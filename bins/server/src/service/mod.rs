@@ -43,6 +43,7 @@ pub(crate) use self::ids::{random_id, random_seed};
 use crate::audit::{self, AuditParts};
 use crate::mail::{self, MailParts, Postman};
 use crate::trading::{self, Connections, TradingParts};
+use crate::upkeep::{self, UpkeepParts};
 
 /// How long tasks and reads under way may take to end with the runtime.
 const TASKS_END_WITHIN: Duration = Duration::from_millis(500);
@@ -184,7 +185,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         jobs: jobs_db.clone(),
         control: control.clone(),
         clock: Arc::clone(&clock),
-        wake,
+        wake: wake.clone(),
         timings: parts.timings.clone(),
         jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
         owner,
@@ -194,7 +195,17 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         links: Links::new(&parts.api.public_url),
         postman: parts.postman,
     })?;
-
+    let upkeep = upkeep::start(UpkeepParts {
+        jobs: jobs_db.clone(),
+        control: control.clone(),
+        clock: Arc::clone(&clock),
+        wake,
+        timings: parts.timings.clone(),
+        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
+        owner,
+        runtime: runtime.handle().clone(),
+        policy: Arc::clone(&parts.api.policy),
+    })?;
     let audit = audit::start(AuditParts {
         jobs: jobs_db.clone(),
         control: control.clone(),
@@ -262,6 +273,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let began = Instant::now();
         mails.stop(limit);
+        upkeep.stop(limit.saturating_sub(began.elapsed()));
         audit.stop(limit.saturating_sub(began.elapsed()));
         let limit = limit.saturating_sub(began.elapsed());
         let report = trading.stop(limit);

@@ -5,12 +5,14 @@
 
 mod api_tokens;
 mod challenges;
+mod clean_up;
 mod login;
 mod mail;
 mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
+mod unfinished;
 mod user_admin;
 mod verification;
 
@@ -27,12 +29,14 @@ use crate::{Account, EmailAddress, NewUser, Session, User};
 
 pub use api_tokens::ApiTokenStore;
 pub use challenges::ChallengeStore;
+pub use clean_up::CleanUpStore;
 pub use login::{CancelPurpose, CancelStore, CancelToken, LoginStore, network_of};
 pub use mail::MailOutbox;
 pub use reset::{EmailChange, EmailChangeStore, PasswordReset, ResetStore};
 pub use setup::SetupStore;
 pub use throttle::ThrottleStore;
 pub use two_factor::TwoFactorStore;
+pub use unfinished::UnfinishedStore;
 pub use user_admin::UserAdminStore;
 pub use verification::{NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
 
@@ -43,6 +47,7 @@ pub trait AuthStore:
     + ThrottleStore
     + TwoFactorStore
     + ChallengeStore
+    + UnfinishedStore
     + VerificationStore
     + SetupStore
     + ApiTokenStore
@@ -66,6 +71,7 @@ impl<S> AuthStore for S where
         + EmailChangeStore
         + TwoFactorStore
         + ChallengeStore
+        + UnfinishedStore
         + VerificationStore
         + SetupStore
         + ApiTokenStore

@@ -9,6 +9,7 @@ mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
+mod unfinished;
 mod user_admin;
 mod verification;
 
@@ -39,6 +40,7 @@ pub struct MemoryStore {
     logins: login::Logins,
     changes: reset::Changes,
     factors: two_factor::Factors,
+    told: unfinished::Told,
     verifications: verification::Kept,
     setup_tokens: Vec<setup::Kept>,
     fail_at: Option<(usize, StoreErrorKind)>,

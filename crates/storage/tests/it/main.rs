@@ -9,6 +9,7 @@ mod audit;
 mod audit_checkpoints;
 mod auth_api_tokens;
 mod auth_verification;
+mod auth_clean_up;
 mod auth_throttle;
 mod auth_two_factor;
 mod auth_user_admin;

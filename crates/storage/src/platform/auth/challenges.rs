@@ -16,7 +16,7 @@ use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
 
 #[derive(QueryableByName)]
-struct Row {
+pub(super) struct Row {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
     #[diesel(sql_type = BigInt)]

@@ -2,6 +2,7 @@
 
 mod api_tokens;
 mod challenges;
+mod clean_up;
 mod login;
 mod logins;
 mod mail;
@@ -9,6 +10,7 @@ mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
+mod unfinished;
 mod user_admin;
 mod verification;
 

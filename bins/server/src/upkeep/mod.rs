@@ -1,0 +1,162 @@
+//! What accounts need from time to time: sweeps for what has become due, and the deletion of old rows.
+//!
+//! Each kind is a job of its own on one queue. Every instance asks for the job of the coming slot, under the same key, so
+//! that several instances do each slot once; whatever runs twice all the same finds nothing left to do.
+
+mod clean_up;
+mod ending_tokens;
+mod schedule;
+mod two_factor_resets;
+mod unfinished_sign_ins;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_auth::AccountPolicy;
+use plimsoll_core_domain::{Clock, StoreError};
+use plimsoll_crypto::OsRandom;
+use plimsoll_reliability::Timings;
+use plimsoll_reliability::jobs::{
+    Handler, Job, JobContext, JobFailure, JobRunner, Settled, Settlement, Wake, Workers,
+};
+use plimsoll_reliability::retry::JitterSource;
+use plimsoll_storage::{Db, Tx};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::service::random_id;
+
+/// The queue of these jobs.
+const QUEUE: &str = "upkeep";
+/// Threads that do them.
+const THREADS: usize = 1;
+/// Transactions of one sweep; what is left waits for the next slot.
+const MAX_BATCHES: usize = 200;
+
+/// What upkeep needs of the rest of the server.
+pub struct UpkeepParts {
+    /// The pool of jobs.
+    pub jobs: Db,
+    /// The pool of leases.
+    pub control: Db,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the job threads.
+    pub wake: Wake,
+    /// Every duration.
+    pub timings: Timings,
+    /// Spreads pauses.
+    pub jitter: Arc<dyn JitterSource>,
+    /// This process, among the owners of leases.
+    pub owner: Uuid,
+    /// The runtime; it must outlive the job threads.
+    pub runtime: Handle,
+    /// Of accounts.
+    pub policy: Arc<AccountPolicy>,
+}
+
+/// Upkeep while it runs.
+pub struct UpkeepHandle {
+    workers: Workers<Db>,
+    schedules: Vec<JoinHandle<()>>,
+}
+
+/// Starts the thread of the jobs and what asks for them.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
+    let (sweep, clean) = (parts.timings.upkeep_sweep, parts.timings.upkeep_clean);
+    let retry = parts.timings.internal();
+    let (policy, clock) = (parts.policy, parts.clock);
+    let batches = |work: Batch| Batches { policy: Arc::clone(&policy), clock: Arc::clone(&clock), work };
+    let workers = JobRunner::new(
+        parts.jobs.clone(),
+        QUEUE,
+        parts.owner,
+        parts.runtime.clone(),
+        parts.timings,
+        parts.jitter,
+    )
+    .control(parts.control)
+    .handle(two_factor_resets::KIND, retry, batches(two_factor_resets::batch))
+    .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
+    .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
+    .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
+    .start(THREADS, &parts.wake)?;
+    let slots = [
+        (two_factor_resets::KIND, sweep),
+        (unfinished_sign_ins::KIND, sweep),
+        (ending_tokens::KIND, sweep),
+        (clean_up::KIND, clean),
+    ];
+    let schedules = slots.map(|(kind, every)| {
+        parts.runtime.spawn(schedule::run(kind, every, parts.jobs.clone(), Arc::clone(&clock)))
+    });
+    Ok(UpkeepHandle { workers, schedules: schedules.into() })
+}
+
+impl UpkeepHandle {
+    /// Asks for nothing more, lets the running job end within `limit`, and gives the rest back. Blocks.
+    pub fn stop(self, limit: Duration) {
+        for schedule in &self.schedules {
+            schedule.abort();
+        }
+        self.workers.stop(limit);
+    }
+}
+
+/// Whether a transaction may have left something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// All that was due is done.
+    All,
+    /// There may be more.
+    More,
+}
+
+impl Progress {
+    /// After a batch of at most `limit`, of which `done` were there.
+    fn of(done: usize, limit: usize) -> Self {
+        if done < limit { Self::All } else { Self::More }
+    }
+}
+
+/// One transaction of a sweep.
+type Batch = fn(&mut Tx<'_>, &AccountPolicy, chrono::DateTime<chrono::Utc>) -> Result<Progress, StoreError>;
+
+/// A sweep: batch after batch, each a transaction of its own.
+struct Batches {
+    policy: Arc<AccountPolicy>,
+    clock: Arc<dyn Clock>,
+    work: Batch,
+}
+
+impl Handler<Db> for Batches {
+    fn run(&self, context: &JobContext<'_, Db>, _job: &Job) -> Result<Settled, JobFailure> {
+        repeat(context, || {
+            let now = self.clock.now();
+            context.transaction(|tx| Ok((self.work)(tx, &self.policy, now)?))
+        })?;
+        context.finish(&Settlement::Done)
+    }
+}
+
+/// Runs `batch` until nothing is left, the process is about to end, or it was enough for one slot.
+fn repeat(
+    context: &JobContext<'_, Db>,
+    mut batch: impl FnMut() -> Result<Progress, JobFailure>,
+) -> Result<(), JobFailure> {
+    for _ in 0..MAX_BATCHES {
+        if context.stopping() || !context.trusted() || batch()? == Progress::All {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A new id for a mail.
+fn mail_id() -> Uuid {
+    random_id(&mut OsRandom)
+}
