@@ -67,7 +67,7 @@ fn audit(
         ip: None,
         user_agent: None,
         request_id: None,
-        detail: json!({ "role": role.as_str(), "by": "operator" }),
+        detail: json!({ "role": role.as_str(), "via": "cli" }),
     };
     tx.append_audit(Some(user), &entry)
 }

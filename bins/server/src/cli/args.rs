@@ -156,6 +156,35 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
+    /// One user.
+    #[command(flatten)]
+    One(OneUserCommand),
+}
+
+/// What to do with one user.
+#[derive(Debug, Subcommand)]
+pub enum OneUserCommand {
+    /// Mail a link to choose a new password
+    ResetPassword(OneUser),
+    /// Start the reset of a lost second factor: it takes effect after a day, unless its owner stops it
+    #[command(name = "reset-2fa")]
+    ResetTwoFactor(OneUser),
+    /// Keep a user from signing in, and end every session and API token
+    Lock(OneUser),
+    /// Let a locked user sign in again
+    Unlock(OneUser),
+    /// Delete a locked user: address, name and everything that belongs to signing in; orders and audit entries stay
+    Delete(OneUser),
+}
+
+/// Which user.
+#[derive(Debug, Args)]
+pub struct OneUser {
+    /// The name that the user signs in with
+    pub email: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with the audit log.

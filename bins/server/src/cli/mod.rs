@@ -8,8 +8,11 @@ mod health;
 mod password;
 mod setup_token;
 mod user;
+mod user_admin;
 
-pub use args::{AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, UserCommand};
+pub use args::{
+    AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, OneUser, OneUserCommand, UserCommand,
+};
 
 use clap::CommandFactory;
 use plimsoll_crypto::OsRandom;
@@ -78,19 +81,9 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
             let settings = settings(global, environment, Purpose::Serve)?;
             Ok(health::probe(settings.bind, if live { "/health/live" } else { "/health/ready" }))
         }
-        Command::User { command: UserCommand::CreateAdmin { email, password_file } } => {
+        Command::User { command } => {
             let settings = settings(global, environment, Purpose::Serve)?;
-            user::create_admin(&settings, environment, &email, password_file.as_deref())?;
-            Ok(0)
-        }
-        Command::User { command: UserCommand::SetupToken } => {
-            let settings = settings(global, environment, Purpose::Serve)?;
-            setup_token::print(&settings, environment)?;
-            Ok(0)
-        }
-        Command::User { command: UserCommand::List { json } } => {
-            let settings = settings(global, environment, Purpose::Serve)?;
-            user::list(&settings, environment, json)?;
+            user::run(&settings, environment, command)?;
             Ok(0)
         }
         Command::Audit { command: AuditCommand::Verify { anchor, json } } => {

@@ -1,30 +1,70 @@
 //! `user …`.
 
 use std::path::Path;
-use std::sync::Arc;
 
+use plimsoll_auth::admin::Listed;
 use plimsoll_auth::password_rules::PasswordRules;
-use plimsoll_auth::{EmailAddress, User};
-use plimsoll_core_domain::{Clock, SystemClock, UserId};
+use plimsoll_auth::{AccountState, EmailAddress};
+use plimsoll_core_domain::{Clock, SystemClock};
 use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::passwords::Passwords;
-use plimsoll_storage::PoolKind;
-use plimsoll_storage::platform::keys::PlatformKeys;
 use serde_json::json;
 
-use super::password;
-use crate::bootstrap::{Databases, StartError, key_ring, prepare};
+use super::user_admin::{self, Opened};
+use super::{OneUser, OneUserCommand, UserCommand, password, setup_token};
+use crate::bootstrap::StartError;
 use crate::config::{Environment, Settings};
+use crate::runtime::api_settings;
 use crate::users;
 
-/// Users read at once.
-const PAGE: usize = 500;
+/// Runs a command on users; works beside a running server.
+///
+/// # Errors
+/// It is refused, or the database cannot be used.
+pub(super) fn run(
+    settings: &Settings,
+    environment: &Environment,
+    command: UserCommand,
+) -> Result<(), StartError> {
+    match command {
+        UserCommand::CreateAdmin { email, password_file } => {
+            create_admin(settings, environment, &email, password_file.as_deref())
+        }
+        UserCommand::SetupToken => setup_token::print(settings, environment),
+        UserCommand::List { json } => list(&Opened::beside(settings, environment)?, json),
+        UserCommand::One(command) => one(settings, environment, command),
+    }
+}
+
+fn one(settings: &Settings, environment: &Environment, command: OneUserCommand) -> Result<(), StartError> {
+    let opened = Opened::beside(settings, environment)?;
+    let policy = api_settings(settings, settings.bind)?.policy;
+    let (said, as_json) = match command {
+        OneUserCommand::ResetPassword(OneUser { email, json }) => {
+            (user_admin::reset_password(&opened, &policy, &email)?, json)
+        }
+        OneUserCommand::ResetTwoFactor(OneUser { email, json }) => {
+            (user_admin::reset_2fa(&opened, &policy, &email)?, json)
+        }
+        OneUserCommand::Lock(OneUser { email, json }) => {
+            (user_admin::set_state(&opened, &email, AccountState::Disabled)?, json)
+        }
+        OneUserCommand::Unlock(OneUser { email, json }) => {
+            (user_admin::set_state(&opened, &email, AccountState::Active)?, json)
+        }
+        OneUserCommand::Delete(OneUser { email, json }) => {
+            (user_admin::delete(&opened, settings, &email)?, json)
+        }
+    };
+    said.print(as_json);
+    Ok(())
+}
 
 /// Makes an administrator; works beside a running server.
 ///
 /// # Errors
 /// The address or password is refused, the address is taken, or the database cannot be used.
-pub(super) fn create_admin(
+fn create_admin(
     settings: &Settings,
     environment: &Environment,
     email: &str,
@@ -35,60 +75,45 @@ pub(super) fn create_admin(
     PasswordRules::new(settings.limits.password_min_length)
         .check(&password, &[email.as_str()])
         .map_err(|why| StartError::Refused(format!("the password {why}")))?;
-    let data_dir = prepare(&settings.data_dir)?;
-    let databases = Databases::open_beside(settings, environment)?;
-    databases.migrate()?;
-    let ring = key_ring(&settings.keys, &data_dir, &mut OsRandom)?;
-    let db = databases.pool(PoolKind::Control, 2)?;
-    let keys = PlatformKeys::load_or_create(&db, &ring, &mut OsRandom)?;
-    let db = db.with_keys(Arc::new(keys));
+    let opened = Opened::beside(settings, environment)?;
     let passwords = Passwords::new(settings.limits.argon2, &mut OsRandom)
         .map_err(|why| StartError::Setting { setting: "ARGON2_MEMORY_KIB", message: why.to_string() })?;
     let shown = email.as_str().to_owned();
-    let id =
-        users::create_admin(&db, &passwords, email, password, settings.broker.environment, SystemClock.now())
-            .map_err(|error| match error {
-                users::UserError::Store(error) => StartError::Store(error),
-                other => StartError::Refused(other.to_string()),
-            })?;
+    let id = users::create_admin(
+        &opened.db,
+        &passwords,
+        email,
+        password,
+        settings.broker.environment,
+        SystemClock.now(),
+    )
+    .map_err(|error| match error {
+        users::UserError::Store(error) => StartError::Store(error),
+        other => StartError::Refused(other.to_string()),
+    })?;
     println!("made the administrator {shown}, user {id}");
     Ok(())
 }
 
-/// Prints all users, oldest first; works beside a running server.
-///
-/// # Errors
-/// The database cannot be used.
-pub(super) fn list(settings: &Settings, environment: &Environment, as_json: bool) -> Result<(), StartError> {
-    prepare(&settings.data_dir)?;
-    let databases = Databases::open_beside(settings, environment)?;
-    databases.migrate()?;
-    let db = databases.pool(PoolKind::Control, 2)?;
-    let mut users: Vec<User> = Vec::new();
-    loop {
-        let after = users.last().map_or(UserId(0), |user| user.id);
-        let page = db.read_blocking(move |tx| tx.users(after, PAGE))?;
-        let last = page.len() < PAGE;
-        users.extend(page);
-        if last {
-            break;
-        }
-    }
+/// Prints all users, oldest first.
+fn list(opened: &Opened, as_json: bool) -> Result<(), StartError> {
+    let users = user_admin::list(opened)?;
     if as_json {
-        let row = |user: &User| {
+        let row = |listed: &Listed| {
             json!({
-                "id": user.id,
-                "email": user.email.as_str(),
-                "role": user.role,
-                "state": user.state,
-                "email_verified_at": user.email_verified_at,
+                "id": listed.user.id,
+                "email": listed.user.email.as_str(),
+                "role": listed.user.role,
+                "state": listed.user.state,
+                "email_verified_at": listed.user.email_verified_at,
+                "two_factor_enabled": listed.two_factor,
             })
         };
         let rows: Vec<_> = users.iter().map(row).collect();
         println!("{}", serde_json::to_string_pretty(&rows).expect("texts serialise"));
         return Ok(());
     }
-    for user in users {
+    for Listed { user, .. } in users {
         println!("{}  {}  {}  {}", user.id, user.email.as_str(), user.role, user.state);
     }
     Ok(())

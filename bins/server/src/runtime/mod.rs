@@ -266,7 +266,7 @@ fn connect(
     vec![(row, adapter)]
 }
 
-fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings, StartError> {
+pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings, StartError> {
     let delta = |time: Duration| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
     let (idle, lifetime) = (settings.limits.session_idle, settings.limits.session_lifetime);
     let sessions = SessionPolicy::new(delta(idle), delta(lifetime), SESSIONS_PER_USER)

@@ -12,3 +12,4 @@ mod layering;
 mod scripts;
 mod security;
 mod session;
+mod users;
