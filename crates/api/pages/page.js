@@ -51,7 +51,8 @@
       }
       return answer.json().then(function (problem) {
         button.disabled = false;
-        say(problem.detail || problem.title, true);
+        var first = problem.errors && problem.errors[0];
+        say((first && first.detail) || problem.detail || problem.title, true);
       });
     }).catch(function () {
       button.disabled = false;

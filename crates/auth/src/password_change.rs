@@ -10,10 +10,11 @@ use plimsoll_crypto::tokens::TokenDigest;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::login::count_wrong_password;
 use crate::mail::{Circumstances, Mail};
 use crate::ports::AuthStore;
 use crate::throttle::{FailureRule, Verdict};
-use crate::{AccountPolicy, Act, Session, sessions};
+use crate::{AccountPolicy, Act, Session, User, sessions};
 
 /// Failures of a user to give the current password.
 const BY_USER: &str = "password_change";
@@ -73,22 +74,31 @@ pub struct Change {
     pub mail: Uuid,
 }
 
-/// Records a wrong current password.
+/// Records a wrong current password, which counts among those that disable it.
 ///
 /// # Errors
 ///
 /// When the store fails.
-pub fn refuse<S>(store: &mut S, user: UserId, act: &Act) -> Result<(), StoreError>
+pub fn refuse<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    user: &User,
+    mail: Uuid,
+    act: &Act,
+) -> Result<(), StoreError>
 where
     S: AuthStore + ?Sized,
 {
+    store.lock_account_of(user.id)?;
+    count_wrong_password(store, policy, user, mail, act)?;
     let detail = json!({ "reason": "wrong_password" });
-    let entry = act.entry("password.change", AuditOutcome::Denied, Some(user), Some(user), detail);
-    store.append_audit(Some(user), &entry)
+    let entry = act.entry("password.change", AuditOutcome::Denied, Some(user.id), Some(user.id), detail);
+    store.append_audit(Some(user.id), &entry)
 }
 
 /// Last step, one transaction: sets the new password, ends everything else that was opened before, and gives the session
-/// its new token. `None`, and nothing changed, when the session is over or the password was changed meanwhile.
+/// its new token. `None`, and nothing changed, when the session is over, or the password is disabled or was changed
+/// meanwhile.
 ///
 /// # Errors
 ///
@@ -105,7 +115,7 @@ where
 {
     let user = session.user_id;
     let Some(account) = store.lock_account_of(user)? else { return Ok(None) };
-    if account.password_hash != change.verified {
+    if account.password_hash != change.verified || store.password_state(user)?.disabled_at.is_some() {
         return Ok(None);
     }
     let Some(rotated) = sessions::rotate(store, policy, session, &change.digest, false, act)? else {

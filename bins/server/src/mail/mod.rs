@@ -57,8 +57,7 @@ pub struct MailParts {
 /// A thread cannot be started.
 pub fn start(parts: MailParts) -> std::io::Result<Workers<Db>> {
     let policy = parts.timings.mail();
-    let resets =
-        reset_job::RequestReset { policy: parts.policy, keys: parts.keys, clock: Arc::clone(&parts.clock) };
+    let resets = reset_job::RequestReset { policy: parts.policy, keys: parts.keys };
     let handler = job::SendMails::new(parts.postman, parts.links, parts.clock);
     JobRunner::new(parts.jobs, MAIL_QUEUE, parts.owner, parts.runtime, parts.timings, parts.jitter)
         .control(parts.control)

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use plimsoll_auth::AccountPolicy;
 use plimsoll_auth::login::LoginKeys;
 use plimsoll_auth::reset::{NewReset, request};
-use plimsoll_core_domain::Clock;
 use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
@@ -18,14 +17,13 @@ use crate::service::random_id;
 pub(super) struct RequestReset {
     pub(super) policy: Arc<AccountPolicy>,
     pub(super) keys: Arc<PlatformKeys>,
-    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Handler<Db> for RequestReset {
     fn run(&self, context: &JobContext<'_, Db>, job: &Job) -> Result<Settled, JobFailure> {
         let asked: ResetRequest = job.decode()?;
         let email = asked.email().ok_or_else(|| JobFailure::permanent("the address is none"))?;
-        let act = asked.act(self.clock.now());
+        let act = asked.act();
         let keys = LoginKeys { pepper: &self.keys.pepper, devices: &self.keys.device_cookies };
         let new = NewReset {
             id: random_id(&mut OsRandom),

@@ -162,11 +162,11 @@ async fn a_newcomer_s_first_hour() {
     let actions: Vec<&str> =
         audit["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     for action in [
-        "account.register",
-        "account.verify_email",
+        "register",
+        "email.verify",
         "login",
-        "two_factor.setup",
-        "two_factor.enable",
+        "2fa.setup",
+        "2fa.enable",
         "password.reset_request",
         "password.reset",
     ] {

@@ -32,6 +32,7 @@ use crate::{
 
 pub use arrival::{Arrival, NewArrival, arrive};
 pub use keys::LoginKeys;
+pub(crate) use record::count_wrong_password;
 pub use record::{AttemptRecord, Factor, PasswordState, Place};
 
 /// Attempts of one network.

@@ -1,7 +1,7 @@
 use plimsoll_crypto::OsRandom;
 
 use super::*;
-use crate::ports::SessionStore;
+use crate::ports::{AccountStore, SessionStore};
 use crate::testing::MemoryStore;
 use crate::testing::fixtures::{PASSWORDS, at, new_session, secret, store};
 
@@ -49,10 +49,11 @@ fn a_change_ends_every_other_session_and_rotates_this_one() {
 #[test]
 fn guesses_are_throttled() {
     let (mut store, user) = store();
+    let owner = store.user_by_id(user).unwrap().unwrap();
     let policy = AccountPolicy::default();
     for second in 0..5 {
         assert!(matches!(begin(&mut store, &policy, user, &act(second)).unwrap(), Some(Begun::Ready(_))));
-        refuse(&mut store, user, &act(second)).unwrap();
+        refuse(&mut store, &AccountPolicy::default(), &owner, Uuid::from_u128(50), &act(second)).unwrap();
     }
     assert!(matches!(begin(&mut store, &policy, user, &act(5)).unwrap(), Some(Begun::Throttled { .. })));
     assert!(matches!(begin(&mut store, &policy, user, &act(40)).unwrap(), Some(Begun::Ready(_))));
@@ -69,4 +70,14 @@ fn a_parallel_change_wins() {
     assert!(finish(&mut store, &policy, &mine, &first, &act(2)).unwrap().is_some());
     assert!(finish(&mut store, &policy, &mine, &second, &act(3)).unwrap().is_none());
     assert_eq!(store.account_mut(user).unwrap().password_hash, first.hash);
+}
+
+/// LOG-5, RST-10: wrong current passwords count among the hundred that disable it.
+#[test]
+fn guesses_count_towards_the_end_of_the_password() {
+    let (mut store, user) = store();
+    let owner = store.user_by_id(user).unwrap().unwrap();
+    refuse(&mut store, &AccountPolicy::default(), &owner, Uuid::from_u128(50), &act(1)).unwrap();
+    let state = crate::ports::LoginStore::password_state(&mut store, user).unwrap();
+    assert_eq!(state.failures, 1);
 }

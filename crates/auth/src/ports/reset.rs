@@ -116,7 +116,8 @@ pub trait EmailChangeStore {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
 
-    /// Cancels one, confirmed or not, and returns it as it was. `None` when there is none such, or it was cancelled.
+    /// Cancels one, confirmed or not, with every later one of the user, and returns it as it was. `None` when there is none
+    /// such, or it was cancelled.
     ///
     /// # Errors
     ///
@@ -127,6 +128,18 @@ pub trait EmailChangeStore {
         id: Uuid,
         now: DateTime<Utc>,
     ) -> Result<Option<EmailChange>, StoreError>;
+
+    /// Takes an address from an account that never confirmed it, so that whoever proved to have the mailbox can have it.
+    /// `false` when no such account holds it.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn release_unconfirmed_email(
+        &mut self,
+        email: &EmailAddress,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
 
     /// Gives a user another address.
     ///

@@ -131,9 +131,16 @@ fn only_an_account_that_may_sign_in_gets_a_link_and_not_too_often() {
 fn the_owner_can_void_a_link() {
     let (mut store, _) = store();
     let new = ask(&mut store, "ann@example.com", 1, 0);
-    let cancel =
-        |store: &mut MemoryStore| crate::cancel::use_token(store, &new.cancel.digest(), &act(1)).unwrap();
-    assert_eq!(cancel(&mut store), Some(CancelPurpose::PasswordReset));
+    let cancel = |store: &mut MemoryStore| {
+        crate::cancel::use_token(
+            store,
+            &new.cancel.digest(),
+            [Uuid::from_u128(7_001), Uuid::from_u128(7_002)],
+            &act(1),
+        )
+        .unwrap()
+    };
+    assert_eq!(cancel(&mut store).map(|(_, purpose)| purpose), Some(CancelPurpose::PasswordReset));
     assert_eq!(cancel(&mut store), None, "once");
     assert!(reset(&mut store, &new, 2).is_none());
     assert!(store.audit().iter().any(|(_, entry)| entry.action == "password.reset_cancel"));
@@ -154,10 +161,22 @@ fn a_mailed_link_signs_out_everywhere() {
         expires_at: at(100),
     };
     crate::ports::CancelStore::insert_cancel_token(&mut store, &token.digest(), &link).unwrap();
-    let used = crate::cancel::use_token(&mut store, &token.digest(), &act(100)).unwrap();
+    let used = crate::cancel::use_token(
+        &mut store,
+        &token.digest(),
+        [Uuid::from_u128(7_001), Uuid::from_u128(7_002)],
+        &act(100),
+    )
+    .unwrap();
     assert_eq!(used, None, "expired");
-    let used = crate::cancel::use_token(&mut store, &token.digest(), &act(99)).unwrap();
-    assert_eq!(used, Some(CancelPurpose::LogoutEverywhere));
+    let used = crate::cancel::use_token(
+        &mut store,
+        &token.digest(),
+        [Uuid::from_u128(7_001), Uuid::from_u128(7_002)],
+        &act(99),
+    )
+    .unwrap();
+    assert_eq!(used, Some((user, CancelPurpose::LogoutEverywhere)));
     let policy = AccountPolicy::default().sessions;
     assert!(authenticate(&mut store, &session, &policy, Activity::User, at(99)).is_err());
 }

@@ -239,7 +239,7 @@ impl SessionStore for MemoryStore {
         at: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         self.void_challenges(user, at);
-        self.changes.void_resets_of(user);
+        self.changes.void_open_of(user);
         if with_api_tokens {
             self.revoke_all_api_tokens_of(user, at);
         }

@@ -22,7 +22,15 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn void_resets_of(&mut self, user: UserId) {
+    pub(super) fn void_open_of(&mut self, user: UserId) {
+        self.void_resets_of(user);
+        let open = |change: &&mut Entry<EmailChange>| {
+            change.value.user == user && change.value.confirmed_at.is_none()
+        };
+        self.emails.iter_mut().filter(open).for_each(|change| change.ended = true);
+    }
+
+    fn void_resets_of(&mut self, user: UserId) {
         self.resets.iter_mut().filter(|reset| reset.value.user == user).for_each(|reset| reset.ended = true);
     }
 }
@@ -129,13 +137,35 @@ impl EmailChangeStore for MemoryStore {
         _now: DateTime<Utc>,
     ) -> Result<Option<EmailChange>, StoreError> {
         self.call()?;
-        let one = |change: &&mut Entry<EmailChange>| {
+        let one = |change: &&Entry<EmailChange>| {
             change.value.user == user && change.value.id == id && !change.ended
         };
-        Ok(self.changes.emails.iter_mut().find(one).map(|change| {
-            change.ended = true;
-            change.value.clone()
-        }))
+        let Some(found) = self.changes.emails.iter().find(one).map(|change| change.value.clone()) else {
+            return Ok(None);
+        };
+        let later = |change: &&mut Entry<EmailChange>| {
+            change.value.user == user && change.value.created_at >= found.created_at
+        };
+        self.changes.emails.iter_mut().filter(later).for_each(|change| change.ended = true);
+        Ok(Some(found))
+    }
+
+    fn release_unconfirmed_email(
+        &mut self,
+        email: &EmailAddress,
+        _at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let Some(holder) = self.account_by_email(email)?.map(|account| account.user) else {
+            return Ok(false);
+        };
+        if holder.email_verified_at.is_some() {
+            return Ok(false);
+        }
+        let released = format!("released-{}@released.invalid", holder.id);
+        if let (Some(account), Ok(released)) = (self.account_mut(holder.id), released.parse()) {
+            account.user.email = released;
+        }
+        Ok(true)
     }
 
     fn set_email(

@@ -236,6 +236,8 @@ impl SessionStore for Tx<'_> {
         for statement in [
             "UPDATE login_challenges SET voided_at = ? WHERE user_id = ? AND used_at IS NULL AND voided_at IS NULL",
             "UPDATE password_reset_tokens SET voided_at = ? WHERE user_id = ? AND used_at IS NULL AND voided_at IS NULL",
+            "UPDATE email_changes SET cancelled_at = ? \
+             WHERE user_id = ? AND confirmed_at IS NULL AND cancelled_at IS NULL",
         ] {
             prepared(statement)
                 .bind::<Timestamptz, _>(at)

@@ -54,6 +54,9 @@ pub async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     let digest = SecretToken::parse(body.value.token.expose_secret()).map_err(|_| dead_link())?.digest();
     let act = visitor.act(&state);
-    let purpose = state.db.run(move |tx| use_token(tx, &digest, &act)).await?.ok_or_else(dead_link)?;
+    let mails = [state.ids.request_id(), state.ids.request_id()];
+    let stopped = state.db.run(move |tx| use_token(tx, &digest, mails, &act)).await?;
+    let (user, purpose) = stopped.ok_or_else(dead_link)?;
+    state.session_cache.forget_user(user);
     Ok(HttpResponse::Ok().json(Cancelled { status: "cancelled", purpose: purpose.as_str() }))
 }

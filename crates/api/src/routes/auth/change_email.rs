@@ -6,6 +6,7 @@ use plimsoll_auth::email_change::{NewChange, request};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::login::login_keys;
 use crate::body::Body;
 use crate::caller::SteppedUp;
 use crate::problem::Problem;
@@ -60,9 +61,11 @@ pub async fn change_email(
         mails: [state.ids.request_id(), state.ids.request_id()],
     };
     let (policy, user, act) = (state.settings.policy.clone(), caller.user, caller.act(&state));
-    let taken = state.db.run(move |tx| request(tx, &policy, user, &email, &new, &act)).await?;
-    if !taken {
-        return Err(Problem::new("rate_limited", "too many changes were asked for").retry_after(60));
+    let keys = state.keys.clone();
+    let blocked =
+        state.db.run(move |tx| request(tx, &policy, login_keys(&keys), user, &email, &new, &act)).await?;
+    if let Some(wait) = blocked {
+        return Err(Problem::throttled("too many changes were asked for", wait));
     }
     Ok(HttpResponse::Accepted().json(ChangeAsked { status: "confirmation_sent" }))
 }

@@ -73,7 +73,8 @@ pub async fn change_password(
         })
         .await?;
     let Some(hash) = hash else {
-        state.db.run(move |tx| refuse(tx, user, &act)).await?;
+        let (known, mail) = (known.clone(), state.ids.request_id());
+        state.db.run(move |tx| refuse(tx, &policy, &known, mail, &act)).await?;
         return Err(Problem::new("authentication_failed", "the current password is wrong"));
     };
     let hash = hash.map_err(|why| Problem::field("/new_password", "too_long", why.to_string()))?;

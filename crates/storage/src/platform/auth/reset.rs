@@ -29,6 +29,7 @@ pub struct ResetRequest {
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Uuid>,
+    at: DateTime<Utc>,
 }
 
 impl ResetRequest {
@@ -40,6 +41,7 @@ impl ResetRequest {
             ip: act.client.ip(),
             user_agent: act.client.user_agent().map(str::to_owned),
             request_id: act.request_id,
+            at: act.at,
         }
     }
 
@@ -49,11 +51,11 @@ impl ResetRequest {
         EmailAddress::parse(&self.email).ok()
     }
 
-    /// The act, at `at`.
+    /// The act, at its own time.
     #[must_use]
-    pub fn act(&self, at: DateTime<Utc>) -> Act {
+    pub fn act(&self) -> Act {
         let client = ClientInfo::new(self.ip, self.user_agent.as_deref());
-        Act { client, request_id: self.request_id, session: None, at }
+        Act { client, request_id: self.request_id, session: None, at: self.at }
     }
 }
 
@@ -315,7 +317,7 @@ impl EmailChangeStore for Tx<'_> {
         id: Uuid,
         now: DateTime<Utc>,
     ) -> Result<Option<EmailChange>, StoreError> {
-        prepared(concat!(
+        let found = prepared(concat!(
             "UPDATE email_changes SET cancelled_at = ? WHERE user_id = ? AND id = ? AND cancelled_at IS NULL RETURNING ",
             change_columns!()
         ))
@@ -326,7 +328,36 @@ impl EmailChangeStore for Tx<'_> {
         .optional()
         .store()?
         .map(EmailChange::try_from)
-        .transpose()
+        .transpose()?;
+        if let Some(change) = &found {
+            prepared(
+                "UPDATE email_changes SET cancelled_at = ? \
+                 WHERE user_id = ? AND cancelled_at IS NULL AND created_at >= ?",
+            )
+            .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(user.0)
+            .bind::<Timestamptz, _>(change.created_at)
+            .execute(self.conn())
+            .store()?;
+        }
+        Ok(found)
+    }
+
+    fn release_unconfirmed_email(
+        &mut self,
+        email: &EmailAddress,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let released = prepared(
+            "UPDATE users SET email = 'released-' || id || '@released.invalid', \
+             email_folded = 'released-' || id || '@released.invalid', updated_at = ? \
+             WHERE email_folded = ? AND email_verified_at IS NULL",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<Text, _>(email.folded())
+        .execute(self.conn())
+        .store()?;
+        Ok(released == 1)
     }
 
     fn set_email(&mut self, user: UserId, email: &EmailAddress, at: DateTime<Utc>) -> Result<(), StoreError> {
