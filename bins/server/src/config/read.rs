@@ -27,6 +27,8 @@ const LIVE_HOST: &str = "://api.alpaca.markets";
 /// Fewest characters of a shared secret: as many as of a pass phrase.
 const SHORTEST_WEBHOOK_SECRET: usize = 16;
 const LONGEST_POOL: u32 = 500;
+/// Of a link to choose a new password (NIST SP 800-63B-4, 4.2.1.2).
+const LONGEST_RESET: Duration = Duration::from_secs(86_400);
 /// Of a link that confirms an address: it opens nothing, but forgotten mails should not confirm for ever.
 const LONGEST_VERIFICATION: Duration = Duration::from_secs(7 * 86_400);
 
@@ -343,6 +345,10 @@ impl Reader<'_> {
                     life if life <= LONGEST_VERIFICATION => Ok(life),
                     _ => Err("must be at most 7d".to_owned()),
                 }
+            })?,
+            password_reset: self.value("PASSWORD_RESET_TTL", |text| match parse::duration(text)? {
+                life if life <= LONGEST_RESET => Ok(life),
+                _ => Err("must be at most 24h".to_owned()),
             })?,
             password_min_length: self.number("PASSWORD_MIN_LENGTH", 8, 256)? as usize,
             argon2,

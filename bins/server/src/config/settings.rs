@@ -158,6 +158,8 @@ pub struct Limits {
     pub registration_open: bool,
     /// `EMAIL_VERIFICATION_TTL`.
     pub email_verification: Duration,
+    /// `PASSWORD_RESET_TTL`.
+    pub password_reset: Duration,
     /// `PASSWORD_MIN_LENGTH`, in characters.
     pub password_min_length: usize,
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS`.

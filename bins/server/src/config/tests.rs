@@ -239,10 +239,13 @@ fn registration_can_be_closed() {
     let other = limits(&[
         ("REGISTRATION", "closed"),
         ("EMAIL_VERIFICATION_TTL", "90s"),
+        ("PASSWORD_RESET_TTL", "10m"),
         ("PASSWORD_MIN_LENGTH", "15"),
     ]);
     assert!(!other.registration_open);
     assert_eq!((other.email_verification.as_secs(), other.password_min_length), (90, 15));
+    assert_eq!((default.password_reset.as_secs(), other.password_reset.as_secs()), (86_400, 600));
+    the_error(&[("PASSWORD_RESET_TTL", "25h")], &["PASSWORD_RESET_TTL", "at most 24h"]);
 }
 
 #[test]

@@ -282,6 +282,7 @@ pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<A
     policy.two_factor.reset_delay = delta(settings.limits.two_factor_reset_delay);
     policy.registration.open = settings.limits.registration_open;
     policy.registration.verification = delta(settings.limits.email_verification);
+    policy.reset.link = delta(settings.limits.password_reset);
     Ok(ApiSettings {
         policy: Arc::new(policy),
         dev_outbox: settings.profile == Profile::Development,

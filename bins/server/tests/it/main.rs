@@ -9,6 +9,7 @@ mod docs;
 mod first_hour;
 mod kill;
 mod layering;
+mod mail;
 mod scripts;
 mod security;
 mod session;

@@ -35,7 +35,9 @@ impl Rechecks {
     }
 
     pub(super) fn ring_all(&self) {
-        self.senders().values().for_each(|sender| drop(sender.send_replace(())));
+        self.senders().values().for_each(|sender| {
+            sender.send_replace(());
+        });
     }
 }
 

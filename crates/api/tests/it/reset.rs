@@ -172,6 +172,30 @@ async fn requests_look_alike_and_are_limited() {
     assert_eq!(sign_in(&world, "ann@example.com", PASSWORD).await.status, StatusCode::OK);
 }
 
+/// TIM-1, RST-1: a request takes as long for a known address as for an unknown one.
+#[tokio::test]
+async fn requests_take_as_long_for_every_address() {
+    let world = World::with(|policy| {
+        let open = plimsoll_auth::throttle::Limit::new(1_000_000, TimeDelta::hours(1), 1_000_000);
+        (policy.reset.per_ip, policy.reset.per_address) = (open, open);
+    })
+    .await;
+    for n in 0..crate::timing::PAIRS {
+        world.user(&format!("known{n}@example.com"), Role::User);
+    }
+    let (world, client) = (&world, &world.client());
+    crate::timing::within(|_| async move {
+        crate::timing::ratio(|pair, is_known| {
+            let _ = world;
+            let name = if is_known { "known" } else { "other" };
+            let body = json!({ "email": format!("{name}{pair}@example.com") });
+            async move { client.post("/auth/request-reset", &body).await }
+        })
+        .await
+    })
+    .await;
+}
+
 /// RST-4: the link "this was not me" voids the reset; reading its page does not.
 #[tokio::test]
 async fn a_reset_can_be_cancelled_from_the_mail() {

@@ -212,11 +212,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The store's own.
-    pub fn audit_checkpoint_due(
-        &mut self,
-        every: TimeDelta,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
+    pub fn audit_checkpoint_due(&mut self, every: TimeDelta, now: DateTime<Utc>) -> Result<bool, StoreError> {
         #[derive(QueryableByName)]
         struct Newest {
             #[diesel(sql_type = Timestamptz)]
