@@ -28,6 +28,12 @@ impl TrustedProxies {
         self.0.len()
     }
 
+    /// Whether every address of IPv4 or IPv6 is one of a trusted proxy, so that anybody may claim any address.
+    #[must_use]
+    pub fn trusts_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.to_string().ends_with("/0"))
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }

@@ -104,6 +104,9 @@ pub fn origin(text: &str) -> Result<String, String> {
     if !good_name || !good_port {
         return Err("has no valid host and port".to_owned());
     }
+    // browsers leave the scheme's own port out
+    let own_port = if scheme == "https" { ":443" } else { ":80" };
+    let host = host.strip_suffix(own_port).unwrap_or(host);
     Ok(format!("{scheme}://{}", host.to_ascii_lowercase()))
 }
 
@@ -187,6 +190,8 @@ mod tests {
     #[test]
     fn origins_are_exact() {
         assert_eq!(origin("https://Trade.example.org/"), Ok("https://trade.example.org".to_owned()));
+        assert_eq!(origin("https://trade.example.org:443"), Ok("https://trade.example.org".to_owned()));
+        assert_eq!(origin("http://trade.example.org:443"), Ok("http://trade.example.org:443".to_owned()));
         assert_eq!(origin("http://[::1]:8080"), Ok("http://[::1]:8080".to_owned()));
         for text in [
             "*",

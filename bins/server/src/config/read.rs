@@ -386,8 +386,26 @@ impl Reader<'_> {
         Some((timings, scale))
     }
 
+    /// What would give away by another door what https protects.
+    fn weak_beside_https(&mut self, settings: &Settings) {
+        if !settings.public_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
+            return;
+        }
+        if settings.cors_origins.iter().any(|origin| origin.starts_with("http://")) {
+            self.error("CORS_ORIGINS", "names an origin without encryption, while PUBLIC_URL is https");
+        }
+        if settings.trusted_proxies.trusts_everybody() {
+            self.error("TRUSTED_PROXIES", "trusts every address, while PUBLIC_URL is https");
+        }
+        if !settings.require_admin_2fa {
+            let message = "administrators need no second factor, while PUBLIC_URL is https";
+            self.add(Severity::Warning, "REQUIRE_ADMIN_2FA", message, None);
+        }
+    }
+
     /// Rules over several settings.
     fn together(&mut self, settings: &Settings) {
+        self.weak_beside_https(settings);
         match settings.profile {
             Profile::Development => {
                 if !settings.bind.ip().is_loopback() {

@@ -260,6 +260,40 @@ fn the_times_of_second_factors_are_settings() {
     assert_eq!(errors(&loaded).len(), 2);
 }
 
+/// CFG-1: what would open another door beside https does not start.
+#[test]
+fn weak_settings_beside_https_are_refused() {
+    let https = ("PUBLIC_URL", "https://trade.example.org");
+    for (name, value) in [
+        ("CORS_ORIGINS", "http://app.example.org"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "null"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "10.0.0.1,::/0"),
+    ] {
+        let lines = errors(&read(&Flags::default(), &[https, (name, value)]));
+        assert!(lines.len() == 1 && lines[0].starts_with(name), "{value}: {lines:?}");
+    }
+    let given = [https, ("CORS_ORIGINS", "https://app.example.org"), ("TRUSTED_PROXIES", "10.0.0.0/8")];
+    let loaded = read(&Flags::default(), &given);
+    assert_eq!(errors(&loaded), Vec::<String>::new());
+    assert_eq!(loaded.settings.unwrap().trusted_proxies.count(), 1);
+    assert_eq!(errors(&read(&Flags::default(), &[("TRUSTED_PROXIES", "proxy.internal")])).len(), 1);
+}
+
+/// STP-1, TFA-16: how long a proof holds and whether administrators need a second factor are settings.
+#[test]
+fn the_rules_of_factors_are_settings() {
+    let of = |variables: &[(&str, &str)]| {
+        let settings = read(&Flags::default(), variables).settings.unwrap();
+        (settings.limits.step_up, settings.require_admin_2fa)
+    };
+    assert_eq!(of(&[]), (Duration::from_secs(300), false), "the development profile");
+    assert_eq!(of(&[("STEP_UP_TTL", "90s"), ("REQUIRE_ADMIN_2FA", "true")]), (Duration::from_secs(90), true));
+    assert_eq!(errors(&read(&Flags::default(), &[("REQUIRE_ADMIN_2FA", "maybe")])).len(), 1);
+    assert_eq!(errors(&read(&Flags::default(), &[("STEP_UP_TTL", "13h")])).len(), 1);
+}
+
 #[test]
 fn time_can_be_scaled_outside_production_only() {
     let settings = read(&Flags::default(), &[("TIME_SCALE", "0.1")]).settings.unwrap();

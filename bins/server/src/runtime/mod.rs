@@ -1,6 +1,7 @@
 //! A running server: everything is started, wired, and in the end stopped in the right order.
 
 mod hashes;
+mod limits;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -107,6 +108,8 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
         .map_err(|why| StartError::Setting { setting: "ALPACA_API_KEY", message: why.to_string() })?;
     let api = api_settings(settings, address)?;
     let (policy, public_url) = (Arc::clone(&api.policy), api.public_url.clone());
+    limits::tell(&api, &settings.limits);
+    let allowed_origins = std::iter::once(&api.public_url).chain(&api.cors_origins).cloned().collect();
     let service = service::start(
         ServiceParts {
             database_url: databases.app.clone(),
@@ -123,7 +126,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
                 max_per_ip: settings.limits.ws_per_ip,
                 // a tenth stays for everything else (upgrades beyond are refused)
                 max_connections: usize::try_from(open_files / 10 * 9).unwrap_or(usize::MAX),
-                allowed_origins: settings.public_url.iter().chain(&settings.cors_origins).cloned().collect(),
+                allowed_origins,
                 ..WsSettings::default()
             },
             hash_params: settings.limits.argon2,
