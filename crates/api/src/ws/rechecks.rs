@@ -35,9 +35,9 @@ impl Rechecks {
     }
 
     pub(super) fn ring_all(&self) {
-        self.senders().values().for_each(|sender| {
+        for sender in self.senders().values() {
             sender.send_replace(());
-        });
+        }
     }
 }
 
