@@ -3,7 +3,6 @@
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use plimsoll_auth::mail::{Letter, Links, render};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::views::At;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -51,7 +50,7 @@ pub async fn outbox(state: web::Data<AppState>, request: HttpRequest) -> Result<
     if !state.settings.dev_outbox || !local {
         return Err(Problem::new("not_found", "there is nothing at this address"));
     }
-    let mails = state.db.read(|tx| Ok::<_, StoreError>(tx.newest_mails(SHOWN)?)).await?;
+    let mails = state.db.read(|tx| tx.newest_mails(SHOWN)).await?;
     let links = Links::new(&state.settings.public_url);
     let mut items = Vec::new();
     for mail in mails {

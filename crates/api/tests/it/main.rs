@@ -1,6 +1,7 @@
 //! The service over HTTP, on a real PostgreSQL.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "ids of a test need no source that others can replace")]
 
 mod admin_users;
 mod api_tokens;

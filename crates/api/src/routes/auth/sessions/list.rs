@@ -3,7 +3,6 @@
 use actix_web::{HttpResponse, get, web};
 use plimsoll_auth::Session;
 use plimsoll_auth::ports::SessionStore;
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::views::At;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -71,7 +70,7 @@ pub async fn list(
     _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (user, now) = (caller.user, state.clock.now());
-    let mut sessions = state.db.read(move |tx| Ok::<_, StoreError>(tx.live_sessions_of(user, now)?)).await?;
+    let mut sessions = state.db.read(move |tx| tx.live_sessions_of(user, now)).await?;
     sessions.reverse();
     let current = caller.signed_in.session.id;
     let items = sessions.into_iter().map(|session| SessionView::of(session, current)).collect();
