@@ -71,7 +71,8 @@ async fn enrolled(world: &World) -> Enrolled {
 fn challenge(world: &World, user: UserId, transport: Transport) -> String {
     let (token, act) = (SecretToken::generate(&mut OsRandom), Act::without_request(world.now()));
     let policy = world.state.settings.policy.clone();
-    let new = NewChallenge { id: Uuid::new_v4(), token: &token, transport, after_failures: false };
+    let new =
+        NewChallenge { id: world.state.ids.request_id(), token: &token, transport, after_failures: false };
     let begun = world.db.run_blocking(|tx| challenges::begin(tx, &policy, user, new, &act));
     begun.unwrap();
     token.expose_text().expose_secret().to_owned()
@@ -397,13 +398,18 @@ async fn a_reset_waits_for_its_day() {
         let new = NewReset { id: Uuid::from_u128(id), cancel: SecretToken::generate(&mut OsRandom) };
         let act = Act::without_request(world.now());
         let begun = world.db.run_blocking(|tx| {
-            two_factor_reset::request(tx, &policy, None, user, &new, &act, &mut Uuid::new_v4)
+            two_factor_reset::request(tx, &policy, None, user, &new, &act, &mut || {
+                world.state.ids.request_id()
+            })
         });
         assert!(matches!(begun, Ok(Requested::Begun { .. })), "{begun:?}");
     };
     let sweep = || -> Vec<UserId> {
         let now = world.now();
-        world.db.run_blocking(|tx| two_factor_reset::complete_due(tx, now, &mut Uuid::new_v4)).unwrap()
+        world
+            .db
+            .run_blocking(|tx| two_factor_reset::complete_due(tx, now, &mut || world.state.ids.request_id()))
+            .unwrap()
     };
     begin(1);
     let act = Act::without_request(world.now());

@@ -1,6 +1,7 @@
 //! A user with a second factor, for the tests of this crate.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_core_domain::UserId;
 use plimsoll_crypto::passwords::HashParams;
@@ -52,9 +53,10 @@ pub(crate) fn token_digest(n: u8) -> TokenDigest {
     TokenDigest([n; 32])
 }
 
-/// Distinct ids.
+/// Ids that no other call gives.
 pub(crate) fn ids() -> impl FnMut() -> Uuid {
-    Uuid::new_v4
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    || Uuid::from_u64_pair(0xFAC7, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The code that the secret shows at a second.
