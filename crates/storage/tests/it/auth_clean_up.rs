@@ -209,7 +209,8 @@ fn only_forgotten_accounts_go() {
         let user = add_user(&world.db, email).0;
         world.test.execute(&format!("DELETE FROM accounts WHERE user_id = {user}"));
         world.test.execute(&format!(
-            "UPDATE users SET email_verified_at = NULL, created_at = {created}{columns} WHERE id = {user}"
+            "UPDATE users SET email_verified_at = NULL, created_at = {created} WHERE id = {user}; \
+             UPDATE users SET updated_at = updated_at{columns} WHERE id = {user}"
         ));
         user
     };
