@@ -86,7 +86,7 @@ async fn with_no_room_for_a_hash_logins_are_refused_and_other_requests_answered(
     assert_eq!(client.post("/auth/login", &asked).await.status, StatusCode::OK);
 }
 
-/// TIM-1: a login with a wrong password takes the same time for a known and an unknown address. LOG-2: a real hash is
+/// LOG-2, TIM-1: a login with a wrong password takes the same time for a known and an unknown address: a real hash is
 /// computed for both.
 #[tokio::test]
 async fn a_refused_login_takes_the_same_time_for_known_and_unknown_addresses() {
