@@ -5,13 +5,17 @@
 
 mod admin_users;
 mod api_tokens;
+mod audit;
+mod audit_coverage;
 mod basics;
 mod callers;
+mod canary;
 mod gatekeeping;
 mod login_load;
 mod matrix;
 mod registration;
 mod reset;
+mod story;
 mod timing;
 mod two_factor;
 mod world;

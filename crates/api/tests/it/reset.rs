@@ -18,7 +18,7 @@ use crate::world::{Client, PASSWORD, World};
 const NEW_PASSWORD: &str = "lantern-Otter 92 quarry";
 
 /// Does what the server's job does with each request that waits.
-fn run_reset_jobs(world: &World) -> usize {
+pub(crate) fn run_reset_jobs(world: &World) -> usize {
     let waiting = world.rows(
         "SELECT id::int, payload::text FROM jobs WHERE kind = 'request_password_reset' AND state = 'ready' ORDER BY id",
     );

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use plimsoll_auth::api_tokens::{Scope, TokenRecord};
 use plimsoll_auth::ports::{AccountStore, ApiTokenStore};
 use plimsoll_auth::{AccountPolicy, NewUser, Role};
 use plimsoll_core_domain::broker::{BrokerAsset, HistoryQuery, PortfolioHistory};
+use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Clock, OrderId, Price, StoreError, Symbol, UserId};
 use plimsoll_crypto::passwords::{HashParams, Passwords};
 use plimsoll_crypto::tokens::{ApiToken, SecretToken};
@@ -55,6 +57,7 @@ pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) state: web::Data<AppState>,
     pub(crate) sockets: web::Data<WebSockets>,
+    broker_away: Arc<AtomicBool>,
     passwords: Arc<Passwords>,
     server: ServerHandle,
 }
@@ -73,12 +76,14 @@ impl IdSource for Ids {
     }
 }
 
-/// No broker is connected.
-struct NoBroker;
+/// No broker is connected; or, once the flag is set, one that cannot be asked.
+struct NoBroker(Arc<AtomicBool>);
 
 impl TradingGateway for NoBroker {
     fn asset<'a>(&'a self, _: UserId, _: &'a Symbol) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>> {
-        Box::pin(async { Err(GatewayError::NoAccount) })
+        let away = GatewayError::Unavailable { retry_after: Duration::from_secs(1) };
+        let why = if self.0.load(Ordering::SeqCst) { away } else { GatewayError::NoAccount };
+        Box::pin(async { Err(why) })
     }
     fn account(&self, _: UserId) -> BoxFuture<'_, Result<SeenAccount, GatewayError>> {
         Box::pin(async { Err(GatewayError::NoAccount) })
@@ -141,13 +146,14 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let closing = hub.clone();
+        let broker_away = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             db: db.clone(),
             clock: clock.clone(),
             ids: Arc::new(Ids),
             client_order_ids: Arc::clone(&keys) as _,
             keys: Arc::clone(&keys),
-            gateway: Arc::new(NoBroker),
+            gateway: Arc::new(NoBroker(Arc::clone(&broker_away))),
             hub: hub.clone(),
             waiters: Waiters::default(),
             readiness,
@@ -199,7 +205,7 @@ impl World {
             });
         });
         let server = starting.recv().unwrap();
-        Self { test, db, keys, clock, url, state, sockets, passwords, server }
+        Self { test, db, keys, clock, url, state, sockets, broker_away, passwords, server }
     }
 
     /// A verified user with [`PASSWORD`].
@@ -214,6 +220,14 @@ impl World {
             created_at: now,
         };
         self.db.run_blocking(|tx| tx.insert_user(&new)).unwrap_or_else(|why: StoreError| panic!("{why}"))
+    }
+
+    /// Gives the user an account at a broker that cannot be asked: orders are taken and wait.
+    pub(crate) fn connect(&self, user: UserId) {
+        let now = self.now();
+        let made = self.db.run_blocking(|tx| tx.insert_account(user, Environment::Paper, now));
+        made.unwrap_or_else(|why: StoreError| panic!("{why}"));
+        self.broker_away.store(true, Ordering::SeqCst);
     }
 
     /// A client that nobody is signed in with.
