@@ -248,12 +248,12 @@ fn the_trigger_lets_nothing_go_that_is_not_covered() {
     owner.execute(&delete(1)).unwrap();
     // the same for a young row
     owner
-        .execute(&format!(
+        .execute(
             "INSERT INTO audit_log (chain, seq, at, action, outcome, detail, mac) VALUES \
-             (-1, 1, now() - interval '6 days', 'x', 'success', '{{}}', sha256('x')); \
+             (-1, 1, now() - interval '6 days', 'x', 'success', '{}', sha256('x')); \
              INSERT INTO audit_checkpoint_marks VALUES (-1, 'head', 5, sha256('x'), 2), \
-             (-1, 'start', 5, sha256('x'), 3)"
-        ))
+             (-1, 'start', 5, sha256('x'), 3)",
+        )
         .unwrap();
     refused(&mut owner, "DELETE FROM audit_log WHERE chain = -1");
     // forged marks allow no more than that, and verifying tells of them

@@ -1,6 +1,7 @@
 //! Storage against a real PostgreSQL.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "ids of tests need no source")]
 
 mod accept;
 mod accounts;
