@@ -59,29 +59,6 @@ impl Origin {
         let client = ClientInfo::new(self.ip, self.user_agent.as_deref());
         Act { client, request_id: self.request_id, session, at }
     }
-
-    /// An audit entry of an act of `actor`.
-    #[must_use]
-    pub fn audit(
-        &self,
-        action: &str,
-        outcome: AuditOutcome,
-        actor: Option<UserId>,
-        at: chrono::DateTime<chrono::Utc>,
-        detail: serde_json::Value,
-    ) -> AuditEntry {
-        AuditEntry {
-            at,
-            action: action.to_owned(),
-            outcome,
-            actor_id: actor,
-            subject_id: actor,
-            ip: self.ip.map(|ip| ip.to_string()),
-            user_agent: self.user_agent.clone(),
-            request_id: self.request_id,
-            detail,
-        }
-    }
 }
 
 /// Who calls: a user, by a session or an API token.
@@ -149,6 +126,22 @@ impl Caller {
     #[must_use]
     pub fn act(&self, state: &AppState) -> Act {
         self.origin.act(self.session_id(), state.clock.now())
+    }
+
+    /// An audit entry of an act of the caller's on the own account, with the session or API token that it came by.
+    #[must_use]
+    pub fn audit(
+        &self,
+        action: &str,
+        outcome: AuditOutcome,
+        at: chrono::DateTime<chrono::Utc>,
+        mut detail: serde_json::Value,
+    ) -> AuditEntry {
+        if let Identity::ApiToken(token) = &self.identity {
+            detail["api_token_id"] = token.token_id.to_string().into();
+        }
+        let act = self.origin.act(self.session_id(), at);
+        act.entry(action, outcome, Some(self.user), Some(self.user), detail)
     }
 
     fn session_id(&self) -> Option<Uuid> {

@@ -173,7 +173,11 @@ async fn a_newcomer_s_first_hour() {
     ] {
         assert!(actions.contains(&action), "{action} is not among {actions:?}");
     }
-    let admin = demo.login("admin").await;
-    let (status, verified) = admin.get("/admin/audit/verify").await;
+    let users = demo.logins["users"].as_array().unwrap();
+    let admin = users.iter().find(|user| user["role"] == "admin").unwrap();
+    let credentials = json!({ "email": admin["email"], "password": admin["password"] });
+    let login = newcomer.done("/auth/login", None, credentials).await;
+    let (status, verified) =
+        newcomer.call(Method::GET, "/admin/audit/verify", login["token"].as_str(), Value::Null).await;
     assert_eq!((status, &verified["ok"]), (StatusCode::OK, &json!(true)), "{verified}");
 }

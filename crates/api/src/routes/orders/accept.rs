@@ -75,13 +75,7 @@ pub(crate) async fn accept(
         closes: intent == Intent::Close,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },
-        audit: caller.origin.audit(
-            "order.create",
-            AuditOutcome::Success,
-            Some(caller.user),
-            now,
-            serde_json::Value::Null,
-        ),
+        audit: caller.audit("order.create", AuditOutcome::Success, now, serde_json::json!({})),
         submit_within: state.settings.submit_within,
         now,
     };

@@ -83,7 +83,7 @@ pub(crate) fn audit(
     now: DateTime<Utc>,
 ) -> Result<(), Problem> {
     let detail = serde_json::json!({ "order_id": order.id, "symbol": order.terms.symbol });
-    let entry = caller.origin.audit("order.cancel", AuditOutcome::Success, Some(caller.user), now, detail);
+    let entry = caller.audit("order.cancel", AuditOutcome::Success, now, detail);
     tx.append_audit(Some(caller.user), &entry)?;
     Ok(())
 }

@@ -118,7 +118,7 @@ pub async fn replace(
         };
         let replacement = wish(tx, account, id, change, new, now)?;
         let detail = serde_json::json!({ "order_id": id, "replacement_id": replacement.id });
-        let entry = caller.origin.audit("order.replace", AuditOutcome::Success, Some(user), now, detail);
+        let entry = caller.audit("order.replace", AuditOutcome::Success, now, detail);
         tx.append_audit(Some(user), &entry)?;
         Ok(StoredReply { status: 202, body: json(&OrderView::new(&replacement, &[])).into_bytes() })
     })

@@ -212,7 +212,7 @@ impl Tx<'_> {
         let view: Arc<str> = json(&OrderView::new(&order, &[])).into();
         let mut audit = accept.audit.neutral();
         audit.subject_id = Some(accept.user);
-        audit.detail = detail(&order);
+        audit.detail = detail(&order, &audit.detail);
         let row = audit_row_bytes(user, seq + 1, &audit);
         let audit_detail = audit.canonical_detail();
         let mac = next_mac(&self.platform_keys()?.audit, &mac, &row)?;
@@ -433,10 +433,11 @@ fn new_order(
     }
 }
 
-/// What the audit entry says of an order: what was asked for, nothing that changes later.
-pub(crate) fn detail(order: &Order) -> serde_json::Value {
+/// What the audit entry says of an order: what was asked for, nothing that changes later; and what the caller's entry says
+/// besides, such as the session.
+fn detail(order: &Order, given: &serde_json::Value) -> serde_json::Value {
     let view = OrderView::new(order, &[]);
-    serde_json::json!({
+    let mut detail = serde_json::json!({
         "order_id": order.id,
         "client_order_id": view.client_order_id,
         "symbol": view.symbol,
@@ -449,5 +450,11 @@ pub(crate) fn detail(order: &Order) -> serde_json::Value {
         "stop_price": view.stop_price,
         "order_class": view.order_class,
         "environment": view.environment,
-    })
+    });
+    if let (Some(fields), Some(given)) = (detail.as_object_mut(), given.as_object()) {
+        for (name, value) in given {
+            fields.entry(name).or_insert_with(|| value.clone());
+        }
+    }
+    detail
 }
