@@ -223,10 +223,27 @@ fn a_file_that_is_no_toml_is_not_quoted() {
 
 #[test]
 fn settings_of_later_features_are_known_and_said_to_do_nothing() {
-    let loaded = read(&Flags::default(), &[("SMTP_HOST", "mail.example"), ("BACKUP_SCHEDULE", "off")]);
+    let loaded = read(&Flags::default(), &[("WEBHOOK_USER", "ann@example.com"), ("BACKUP_SCHEDULE", "off")]);
     assert_eq!(loaded.report.verdict(), Verdict::Warnings);
-    assert!(loaded.report.to_string().contains("SMTP_HOST"));
+    assert!(loaded.report.to_string().contains("WEBHOOK_USER"));
     assert!(loaded.settings.is_some());
+}
+
+#[test]
+fn an_smtp_server_is_told_of_as_a_whole() {
+    let smtp = |variables: &[_]| read(&Flags::default(), variables).settings.unwrap().smtp;
+    assert!(smtp(&[]).is_none());
+    let settings =
+        smtp(&[("SMTP_HOST", "mail.example"), ("SMTP_FROM", "Plimsoll <noreply@example.com>")]).unwrap();
+    assert_eq!((settings.port, settings.tls), (587, crate::mail::SmtpTls::Starttls));
+    the_error(&[("SMTP_HOST", "mail.example")], &["SMTP_HOST", "SMTP_FROM"]);
+    the_error(&[("SMTP_FROM", "noreply@example.com")], &["SMTP_FROM", "without SMTP_HOST"]);
+    let with = |name: &'static str, value: &'static str| {
+        [("SMTP_HOST", "mail.example"), ("SMTP_FROM", "noreply@example.com"), (name, value)]
+    };
+    the_error(&with("SMTP_PORT", "0"), &["SMTP_PORT", "1 to 65535"]);
+    the_error(&with("SMTP_TLS", "maybe"), &["SMTP_TLS", "none, starttls or tls"]);
+    the_error(&with("SMTP_USERNAME", "ann"), &["SMTP_USERNAME", "without SMTP_PASSWORD"]);
 }
 
 /// REG-14: registration is open unless it is closed by a setting; the life of a link and the least length are settings.
@@ -308,7 +325,8 @@ fn documented_settings_are_known() {
     let text = include_str!("../../../../docs/operations/settings.md");
     for word in text.split('`').skip(1).step_by(2) {
         let capitals = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        if word.len() > 3 && word.chars().all(capitals) {
+        let named = word.starts_with(|c: char| c.is_ascii_uppercase());
+        if word.len() > 3 && named && word.chars().all(capitals) {
             let setting = word.strip_suffix("_FILE").unwrap_or(word);
             assert!(known(setting).is_some(), "{word} is documented and not known");
         }
