@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 /// Longest wait for one answer of the SMTP server.
 const COMMAND_WITHIN: Duration = Duration::from_secs(8);
+/// Longest time for a whole mail.
+const MAIL_WITHIN: Duration = Duration::from_secs(15);
 
 /// How the connection is protected: `SMTP_TLS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +146,12 @@ impl Postman {
                     .singlepart(part(ContentType::TEXT_HTML, &letter.html)),
             )
             .map_err(|why| refused(&why))?;
-        match self.transport.send(message).await {
+        // The transport's own limit does not cover every answer of a server.
+        let sent = match tokio::time::timeout(MAIL_WITHIN, self.transport.send(message)).await {
+            Ok(sent) => sent,
+            Err(_) => return Err(SendError::Later("the SMTP server does not answer in time".to_owned())),
+        };
+        match sent {
             Ok(_) => Ok(()),
             // The server's words may quote the address: the class is all that is kept.
             Err(error) if error.is_permanent() => {

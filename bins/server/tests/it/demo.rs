@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+/// A request without an answer for so long has failed: a killed server may leave one behind.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a start may take on a busy machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -52,7 +54,7 @@ impl Demo {
             child,
             url: format!("http://127.0.0.1:{port}"),
             logins: Value::Null,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: reqwest::Client::builder().no_proxy().timeout(ANSWERS_WITHIN).build().unwrap(),
             data,
             settings: all,
             _dir: dir,
