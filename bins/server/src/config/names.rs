@@ -108,7 +108,7 @@ pub const KNOWN: &[Known] = &[
     secret("SMTP_PASSWORD"),
     unset("SMTP_FROM"),
     plain("SMTP_TLS", "starttls"),
-    unset("SMTP_CA_FILE"),
+    unset("SMTP_CA_PATH"),
     later("BACKUP_DIR"),
     later("BACKUP_SCHEDULE"),
     later("BACKUP_RETENTION_DAYS"),

@@ -6,7 +6,7 @@ use super::read::Reader;
 use crate::mail::{Postman, SmtpSettings, SmtpTls};
 
 /// All settings that mean nothing without `SMTP_HOST`.
-const OTHERS: [&str; 5] = ["SMTP_PORT", "SMTP_USERNAME", "SMTP_PASSWORD", "SMTP_FROM", "SMTP_CA_FILE"];
+const OTHERS: [&str; 5] = ["SMTP_PORT", "SMTP_USERNAME", "SMTP_PASSWORD", "SMTP_FROM", "SMTP_CA_PATH"];
 
 /// Reads them. What is wrong is reported.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<SmtpSettings> {
@@ -29,7 +29,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<SmtpSettings> {
     let username = reader.optional("SMTP_USERNAME", |text| Ok(text.to_owned()));
     let password = reader.secret("SMTP_PASSWORD");
     let extra_ca = reader
-        .optional("SMTP_CA_FILE", |path| std::fs::read(path).map_err(|why| format!("cannot be read: {why}")));
+        .optional("SMTP_CA_PATH", |path| std::fs::read(path).map_err(|why| format!("cannot be read: {why}")));
     for (one, other) in [("SMTP_USERNAME", "SMTP_PASSWORD"), ("SMTP_PASSWORD", "SMTP_USERNAME")] {
         if reader.is_set(one) && !reader.is_set(other) {
             reader.error(one, format!("is set without {other}"));
@@ -70,7 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<SmtpSettings> {
         extra_ca,
     };
     if let Err(why) = Postman::new(&settings) {
-        reader.error(if settings.extra_ca.is_some() { "SMTP_CA_FILE" } else { "SMTP_HOST" }, why.to_string());
+        reader.error(if settings.extra_ca.is_some() { "SMTP_CA_PATH" } else { "SMTP_HOST" }, why.to_string());
     }
     Some(settings)
 }

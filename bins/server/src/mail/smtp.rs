@@ -5,7 +5,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
@@ -55,7 +54,7 @@ pub struct SmtpSettings {
     pub from: Mailbox,
     /// `SMTP_TLS`.
     pub tls: SmtpTls,
-    /// `SMTP_CA_FILE`: certificates in PEM that are trusted beside the usual ones.
+    /// `SMTP_CA_PATH`: certificates in PEM that are trusted beside the usual ones.
     pub extra_ca: Option<Vec<u8>>,
 }
 
@@ -75,7 +74,7 @@ pub enum SendError {
 #[error("{0}")]
 pub struct SmtpError(String);
 
-/// Sends mails over SMTP, with a small pool of connections.
+/// Sends mails over SMTP, each over a connection of its own.
 #[derive(Clone)]
 pub struct Postman {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -114,8 +113,7 @@ impl Postman {
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
             .port(settings.port)
             .tls(tls)
-            .timeout(Some(COMMAND_WITHIN))
-            .pool_config(PoolConfig::new().min_idle(0).max_size(2).idle_timeout(Duration::from_secs(30)));
+            .timeout(Some(COMMAND_WITHIN));
         if let Some((user, password)) = &settings.login {
             transport =
                 transport.credentials(Credentials::new(user.clone(), password.expose_secret().to_owned()));

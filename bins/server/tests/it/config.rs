@@ -93,12 +93,15 @@ fn check_says_everything_and_show_keeps_secrets() {
     let folder = folder();
     let secret = "hQm0T5dPjmbF2C8NKJcxvJmzY0XHc1q7c1oXv4Q1pF0=";
     let mut check = plimsoll(folder.path());
-    check.args(["config", "check", "--json"]).env("ENCRYPTION_KEY", secret).env("SMTP_HOST", "mail.example");
+    check
+        .args(["config", "check", "--json"])
+        .env("ENCRYPTION_KEY", secret)
+        .env("WEBHOOK_USER", "ann@example.com");
     let output = check.output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["verdict"], "warnings");
-    assert_eq!(report["warnings"][0]["setting"], "SMTP_HOST");
+    assert_eq!(report["warnings"][0]["setting"], "WEBHOOK_USER");
     assert_eq!(report["information"][0]["setting"], "ENCRYPTION_KEY");
 
     let mut show = plimsoll(folder.path());
