@@ -50,7 +50,7 @@ pub fn png(text: &str) -> Result<Vec<u8>, TooLong> {
 ///
 /// # Errors
 ///
-/// As [`png`].
+/// As [`png()`].
 pub fn data_uri(text: &SecretString) -> Result<SecretString, TooLong> {
     Ok(format!("data:image/png;base64,{}", BASE64.encode(&png(text.expose_secret())?)).into())
 }
