@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::login::{LoginKeys, forget_failures};
 use crate::mail::{Circumstances, Mail, MailToken};
 use crate::ports::{AuthStore, CancelPurpose, CancelToken, PasswordReset};
-use crate::throttle::Verdict;
+use crate::throttle::{Verdict, network_key};
 use crate::{AccountPolicy, AccountState, Act, EmailAddress, User, sessions};
 
 /// Requests of one network.
@@ -37,8 +37,8 @@ pub fn admit<S>(
 where
     S: AuthStore + ?Sized,
 {
-    let Some(ip) = act.client.ip() else { return Ok(None) };
-    Ok(match store.take(BY_NETWORK, &keys.network(ip), policy.reset.per_ip, act.at)? {
+    let network = network_key(keys.pepper, act.client.ip());
+    Ok(match store.take(BY_NETWORK, &network, policy.reset.per_ip, act.at)? {
         Verdict::Allowed => None,
         Verdict::Blocked { retry_after } => Some(retry_after),
     })

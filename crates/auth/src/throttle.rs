@@ -78,7 +78,12 @@ pub fn network_key(pepper: &Pepper, ip: Option<IpAddr>) -> [u8; 32] {
 /// The key of an e-mail address, whether or not it has an account.
 #[must_use]
 pub fn address_key(pepper: &Pepper, email: &EmailAddress) -> [u8; 32] {
-    pepper.digest("address", "", email.folded().as_bytes())
+    text_key(pepper, email.folded())
+}
+
+/// The key of a text that was given for an address and may be none; of an address in its folded form.
+pub(crate) fn text_key(pepper: &Pepper, folded: &str) -> [u8; 32] {
+    pepper.digest("address", "", folded.as_bytes())
 }
 
 #[cfg(test)]

@@ -146,3 +146,16 @@ fn the_own_mailbox_does_not_tell_which_addresses_have_accounts() {
     ask(&mut store, user, "bob@example.com", 2, 2);
     assert_eq!(told(&store) - free, free);
 }
+
+/// The owner of an address is told of others' wishes for it at most once an hour, whether they registered or changed.
+#[test]
+fn the_owner_is_told_no_oftener_than_of_registrations() {
+    let (mut store, user) = store();
+    let bob = new_user("bob@example.com");
+    store.insert_user(&bob).unwrap();
+    let limit = AccountPolicy::default().registration.already_registered;
+    let key = crate::throttle::address_key(keys().pepper, &bob.email);
+    crate::ports::ThrottleStore::take(&mut store, "already_registered", &key, limit, at(1)).unwrap();
+    ask(&mut store, user, "bob@example.com", 1, 2);
+    assert!(store.mails().iter().all(|posted| posted.to != bob.email));
+}

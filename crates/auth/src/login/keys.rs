@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use plimsoll_crypto::{DeviceCookies, DeviceId, Pepper};
 
-use crate::ports::network_of;
+use crate::throttle::{network_key, text_key};
 
 /// The installation's keys that logins need: nothing guessable is stored without them.
 #[derive(Debug, Clone, Copy)]
@@ -17,13 +17,13 @@ impl LoginKeys<'_> {
     /// What stands for a folded address before anybody knows whether it has an account.
     #[must_use]
     pub fn identifier(&self, folded: &str) -> [u8; 32] {
-        self.pepper.digest("login identifier", "", folded.as_bytes())
+        text_key(self.pepper, folded)
     }
 
     /// What stands for a network.
     #[must_use]
     pub fn network(&self, ip: IpAddr) -> [u8; 32] {
-        self.pepper.digest("login network", "", &network_of(ip))
+        network_key(self.pepper, Some(ip))
     }
 
     /// What stands for an account and a password tried.

@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
@@ -181,18 +179,4 @@ pub trait CancelStore {
         digest: &TokenDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<CancelToken>, StoreError>;
-}
-
-/// The network that limits count by: an IPv4 address, or the /64 network of an IPv6 one.
-#[must_use]
-pub fn network_of(ip: IpAddr) -> [u8; 16] {
-    let ip = ip.to_canonical();
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => {
-            let mut octets = v6.octets();
-            octets[8..].fill(0);
-            octets
-        }
-    }
 }

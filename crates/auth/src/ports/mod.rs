@@ -30,7 +30,7 @@ use crate::{Account, EmailAddress, NewUser, Session, User};
 pub use api_tokens::ApiTokenStore;
 pub use challenges::ChallengeStore;
 pub use clean_up::CleanUpStore;
-pub use login::{CancelPurpose, CancelStore, CancelToken, LoginStore, network_of};
+pub use login::{CancelPurpose, CancelStore, CancelToken, LoginStore};
 pub use mail::MailOutbox;
 pub use reset::{EmailChange, EmailChangeStore, PasswordReset, ResetStore};
 pub use setup::SetupStore;
