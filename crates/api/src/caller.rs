@@ -10,6 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::USER_AGENT;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use plimsoll_auth::admin::{Entrance, enter};
 use plimsoll_auth::api_tokens::{ApiCaller, Scope};
 use plimsoll_auth::sessions::{Activity, Authenticated};
 use plimsoll_auth::{Act, ClientInfo, Role, User, two_factor};
@@ -186,6 +187,27 @@ pub(crate) async fn lacks_demanded_factor(state: &AppState, user: &User) -> Resu
     Ok(demanded && !has_second_factor(state, user.id).await?)
 }
 
+impl Caller {
+    /// Only administrators, from where they may come in, and not too often.
+    async fn check_admin(&self, request: &HttpRequest) -> Result<(), Problem> {
+        if self.account().role != Role::Admin {
+            return Err(Problem::new("access_denied", "this is for administrators"));
+        }
+        let state = state_of(request)?;
+        let (user, act, policy) = (self.user, self.act(&state), Arc::clone(&state.settings.policy));
+        match state.db.run(move |tx| enter(tx, &policy, &act, user)).await? {
+            Entrance::Open => Ok(()),
+            Entrance::WrongNetwork => {
+                Err(Problem::new("access_denied", "administration is closed to this address"))
+            }
+            Entrance::TooOften { retry_after } => {
+                let problem = Problem::new("rate_limited", "too many requests to the administration");
+                Err(problem.retry_after(retry_after.as_secs() + 1))
+            }
+        }
+    }
+}
+
 /// The routes that an administrator needs to enable a second factor.
 fn serves_enrolment(path: &str) -> bool {
     matches!(path, "/auth/me" | "/auth/logout" | "/auth/step-up") || path.starts_with("/auth/2fa/")
@@ -339,7 +361,7 @@ stricter!(
     AdminCaller(Caller),
     |request| {
         let caller = Caller::of(&request, Need::Admin).await?;
-        admin(&caller)?;
+        caller.check_admin(&request).await?;
         caller
     }
 );
@@ -348,15 +370,8 @@ stricter!(
     AdminSteppedUp(SessionCaller),
     |request| {
         let caller = SessionCaller::of(&request).await?;
-        admin(&caller)?;
+        caller.check_admin(&request).await?;
         caller.check_step_up(&request).await?;
         caller
     }
 );
-
-fn admin(caller: &Caller) -> Result<(), Problem> {
-    match caller.account().role {
-        Role::Admin => Ok(()),
-        Role::User => Err(Problem::new("access_denied", "this is for administrators")),
-    }
-}

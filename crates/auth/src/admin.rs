@@ -2,6 +2,8 @@
 //!
 //! `by` is the administrator who acts; `None` is an operator at the command line. Nobody sets or sees a password here.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
 use plimsoll_core_domain::{StoreError, UserId};
@@ -9,8 +11,10 @@ use plimsoll_crypto::passwords::PasswordHash;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::ports::{AccountStore, AuthStore, SessionStore, UserAdminStore};
+use crate::api_tokens::admits;
+use crate::ports::{AccountStore, AuthStore, SessionStore, ThrottleStore, UserAdminStore};
 use crate::sessions::close_all_doors;
+use crate::throttle::Verdict;
 use crate::two_factor_reset::{self, NewReset, Requested};
 use crate::{AccountPolicy, AccountState, Act, Role, User};
 
@@ -53,6 +57,47 @@ fn entry(
         fields.insert("via".to_owned(), "cli".into());
     }
     act.entry(action, outcome, by, user, detail)
+}
+
+/// Whether an administrator may come into the area of administrators now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// Come in.
+    Open,
+    /// Not from this address; it is recorded.
+    WrongNetwork,
+    /// There were too many requests.
+    TooOften {
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// Counts a request to the area of administrators, which has a tighter limit than the rest, and looks where it comes from.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn enter<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    act: &Act,
+    admin: UserId,
+) -> Result<Entrance, StoreError>
+where
+    S: ThrottleStore + AuditLog + ?Sized,
+{
+    match store.take("admin", &admin.0.to_be_bytes(), policy.admin.per_user, act.at)? {
+        Verdict::Allowed => {}
+        Verdict::Blocked { retry_after } => return Ok(Entrance::TooOften { retry_after }),
+    }
+    if admits(&policy.admin.allowed_ips, act.client.ip()) {
+        return Ok(Entrance::Open);
+    }
+    let detail = json!({ "reason": "network" });
+    let entry = act.entry("admin.enter", AuditOutcome::Denied, Some(admin), Some(admin), detail);
+    store.append_audit(Some(admin), &entry)?;
+    Ok(Entrance::WrongNetwork)
 }
 
 /// Lists users, newest first. Whose data was read is recorded.

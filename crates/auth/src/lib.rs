@@ -37,8 +37,8 @@ pub use client::{ClientInfo, MAX_USER_AGENT_CHARS};
 pub use email::{EmailAddress, EmailError, MAX_EMAIL_BYTES};
 pub use network::{IpNetwork, IpNetworkError};
 pub use policy::{
-    AccountPolicy, ApiTokenPolicy, LoginPolicy, RegistrationPolicy, ResetPolicy, RetentionPolicy,
-    TwoFactorPolicy,
+    AccountPolicy, AdminPolicy, ApiTokenPolicy, LoginPolicy, RegistrationPolicy, ResetPolicy,
+    RetentionPolicy, TwoFactorPolicy,
 };
 pub use sessions::{Session, SessionPolicy, Transport};
 pub use user::{Account, AccountState, NewUser, Role, UnknownName, User};

@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 
-use crate::SessionPolicy;
 use crate::throttle::Limit;
+use crate::{IpNetwork, SessionPolicy};
 
 /// Durations and limits. Every value is a setting, so that tests can shorten it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct AccountPolicy {
     pub reset: ResetPolicy,
     /// API tokens.
     pub api_tokens: ApiTokenPolicy,
+    /// The area of administrators.
+    pub admin: AdminPolicy,
     /// How long what is over is kept.
     pub retention: RetentionPolicy,
 }
@@ -39,6 +41,7 @@ impl Default for AccountPolicy {
             two_factor: TwoFactorPolicy::default(),
             reset: ResetPolicy::default(),
             api_tokens: ApiTokenPolicy::default(),
+            admin: AdminPolicy::default(),
             retention: RetentionPolicy::default(),
         }
     }
@@ -194,6 +197,21 @@ impl Default for ResetPolicy {
             email_confirmation: TimeDelta::hours(24),
             email_cancel: TimeDelta::hours(72),
         }
+    }
+}
+
+/// Of the area of administrators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminPolicy {
+    /// From where it may be entered: `ADMIN_ALLOWED_IPS`; empty: from anywhere.
+    pub allowed_ips: Vec<IpNetwork>,
+    /// Requests of one administrator.
+    pub per_user: Limit,
+}
+
+impl Default for AdminPolicy {
+    fn default() -> Self {
+        Self { allowed_ips: Vec::new(), per_user: Limit::new(120, TimeDelta::minutes(1), 60) }
     }
 }
 

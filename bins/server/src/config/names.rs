@@ -67,6 +67,7 @@ pub const KNOWN: &[Known] = &[
     plain("SHUTDOWN_TIMEOUT", "25s"),
     unset("CORS_ORIGINS"),
     unset("TRUSTED_PROXIES"),
+    unset("ADMIN_ALLOWED_IPS"),
     secret("DATABASE_URL"),
     secret("MIGRATION_DATABASE_URL"),
     secret("PAPER_DATABASE_URL"),

@@ -122,9 +122,14 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
 ///
 /// # Errors
 /// Which one is none.
-pub(super) fn networks(text: &str) -> Result<TrustedProxies, String> {
+pub(super) fn proxies(text: &str) -> Result<TrustedProxies, String> {
+    networks(text).map(TrustedProxies::new)
+}
+
+/// Networks, comma-separated.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNetwork>, String> {
     let network = |item: &str| item.parse::<IpNetwork>().map_err(|why| format!("`{item}`: {why}"));
-    list(text).map(network).collect::<Result<Vec<_>, _>>().map(TrustedProxies::new)
+    list(text).map(network).collect()
 }
 
 /// Comma-separated items, trimmed, without empty ones.
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn networks_are_addresses_with_or_without_a_length() {
-        assert_eq!(networks("10.0.0.0/8, 192.0.2.7,2001:db8::/32").map(|proxies| proxies.count()), Ok(3));
+        assert_eq!(networks("10.0.0.0/8, 192.0.2.7,2001:db8::/32").map(|all| all.len()), Ok(3));
         for text in ["10.0.0.1/8", "proxy.internal", "*", "10.0.0.0/8,x"] {
             assert!(networks(text).is_err(), "{text}");
         }

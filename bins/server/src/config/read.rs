@@ -89,7 +89,8 @@ impl Reader<'_> {
             cors_origins: self
                 .optional("CORS_ORIGINS", |text| parse::list(text).map(parse::origin).collect())
                 .unwrap_or_default(),
-            trusted_proxies: self.optional("TRUSTED_PROXIES", parse::networks).unwrap_or_default(),
+            trusted_proxies: self.optional("TRUSTED_PROXIES", parse::proxies).unwrap_or_default(),
+            admin_allowed_ips: self.optional("ADMIN_ALLOWED_IPS", parse::networks).unwrap_or_default(),
             require_admin_2fa: self
                 .optional("REQUIRE_ADMIN_2FA", parse::yes_or_no)
                 .unwrap_or(profile == Profile::Production),

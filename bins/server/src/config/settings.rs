@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::OrderRate;
+use plimsoll_auth::IpNetwork;
 use plimsoll_core_domain::order::Environment as BrokerEnvironment;
 use plimsoll_crypto::passwords::HashParams;
 use plimsoll_observability::logging::LogFormat;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// `TRUSTED_PROXIES`: networks whose word on their clients' addresses is believed.
     pub trusted_proxies: TrustedProxies,
+    /// `ADMIN_ALLOWED_IPS`: networks that administrators may come from; empty: anywhere.
+    pub admin_allowed_ips: Vec<IpNetwork>,
     /// `REQUIRE_ADMIN_2FA`.
     pub require_admin_2fa: bool,
     /// The databases.

@@ -280,6 +280,7 @@ pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<A
         require_admin_2fa: settings.require_admin_2fa,
         ..AccountPolicy::default()
     };
+    policy.admin.allowed_ips.clone_from(&settings.admin_allowed_ips);
     policy.registration.password_min_length = settings.limits.password_min_length;
     policy.two_factor.setup = delta(settings.limits.totp_setup);
     policy.two_factor.reset_delay = delta(settings.limits.two_factor_reset_delay);

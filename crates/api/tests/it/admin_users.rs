@@ -1,6 +1,8 @@
 //! The administration of users over HTTP.
 
+use chrono::TimeDelta;
 use plimsoll_auth::Role;
+use plimsoll_auth::throttle::Limit;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -159,6 +161,39 @@ async fn looks_are_recorded() {
     let second = admin.get(&format!("/admin/users?limit=1&cursor={cursor}")).await;
     assert_eq!((&first.body["items"][0]["id"], &second.body["items"][0]["id"]), (&json!(ann), &json!(boss)));
     assert_eq!(second.body["next_cursor"], Value::Null);
+}
+
+/// ADM-7: administration has networks and a limit of its own; nothing else is touched by them.
+#[tokio::test]
+async fn administration_has_a_door_of_its_own() {
+    let world = World::with(|policy| {
+        policy.require_admin_2fa = false;
+        policy.admin.per_user = Limit::new(3, TimeDelta::hours(1), 3);
+    })
+    .await;
+    let boss = world.user(BOSS, Role::Admin).0;
+    let admin = stepped_up(&world, BOSS).await;
+    for _ in 0..3 {
+        assert_eq!(admin.get("/admin/users").await.status, StatusCode::OK);
+    }
+    let reply = admin.get("/admin/users").await;
+    assert_eq!((reply.status, &reply.body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    assert!(reply.headers.contains_key("retry-after"));
+    let reply = patch(&admin, boss, json!({ "state": "active" })).await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(admin.get("/auth/me").await.status, StatusCode::OK);
+
+    let world = World::with(|policy| {
+        policy.require_admin_2fa = false;
+        policy.admin.allowed_ips = vec!["192.0.2.0/24".parse().unwrap()];
+    })
+    .await;
+    world.user(BOSS, Role::Admin);
+    let admin = stepped_up(&world, BOSS).await;
+    assert_eq!(admin.get("/admin/users").await.body["code"], "access_denied");
+    let denied = world.rows("SELECT seq FROM audit_log WHERE action = 'admin.enter' AND outcome = 'denied'");
+    assert_eq!(denied.len(), 1);
+    assert_eq!(admin.get("/auth/me").await.status, StatusCode::OK);
 }
 
 /// SES-8: an administrator ends a user's sessions.

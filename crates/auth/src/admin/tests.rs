@@ -1,7 +1,9 @@
+use chrono::TimeDelta;
 use plimsoll_crypto::tokens::{ApiToken, SecretToken};
 use plimsoll_crypto::{OsRandom, passwords::PasswordHash};
 
 use super::*;
+use crate::throttle::Limit;
 use crate::ClientInfo;
 use crate::api_tokens::{self, NewToken, Scope, Wanted};
 use crate::login::NewSession;
@@ -209,6 +211,27 @@ fn a_lost_factor_is_reset_with_a_link_that_stops_it() {
     let link = store.take_cancel_token(&new.cancel.digest(), at(20)).unwrap().unwrap();
     assert_eq!((link.user, link.purpose, link.target), (user, CancelPurpose::TwoFactorReset, Some(new.id)));
     assert_eq!(link.expires_at, due_at);
+}
+
+/// ADM-7: the area of administrators has networks and a limit of its own.
+#[test]
+fn the_area_of_administrators_has_a_door_of_its_own() {
+    let (mut store, admin, _) = world();
+    let mut policy = AccountPolicy::default();
+    policy.admin.per_user = Limit::new(2, TimeDelta::seconds(20), 2);
+    policy.admin.allowed_ips = vec!["192.0.2.0/24".parse().unwrap()];
+    let from = |ip: &str| Act { client: ClientInfo::new(ip.parse().ok(), None), ..act() };
+    let entries = store.audit().len();
+    assert_eq!(enter(&mut store, &policy, &from("192.0.2.9"), admin).unwrap(), Entrance::Open);
+    assert_eq!(store.audit().len(), entries);
+    assert_eq!(enter(&mut store, &policy, &from("192.0.3.9"), admin).unwrap(), Entrance::WrongNetwork);
+    let (owner, entry) = last_entry(&store);
+    assert_eq!((owner, entry.action.as_str(), entry.outcome), (Some(admin), "admin.enter", AuditOutcome::Denied));
+    let third = enter(&mut store, &policy, &from("192.0.2.9"), admin).unwrap();
+    assert!(matches!(third, Entrance::TooOften { .. }), "{third:?}");
+    let other = enter(&mut store, &policy, &from("192.0.2.9"), UserId(77)).unwrap();
+    assert_eq!(other, Entrance::Open, "each has a limit of their own");
+    assert_eq!(store.audit().len(), entries + 1);
 }
 
 /// ADM-2: what is not there is not found, in every act, and leaves no trace.
