@@ -1,7 +1,8 @@
 //! Password hashes: a few at once, on threads of their own, with a bounded queue in front.
 //!
 //! A hash takes a good part of a second of a core, and tens of megabytes. A thread keeps that memory while there is work,
-//! and gives it back soon after. When too many requests wait, the next one is told so at once; one that has gone,
+//! and gives it back soon after. It gives way to the rest of the server: with as many hashes under way as there are cores, a
+//! request that only reads would else wait for a whole slice of the scheduler. When too many requests wait, the next one is told so at once; one that has gone,
 //! or has waited too long, costs no hash.
 
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ const WAITING_PER_THREAD: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long a thread without work keeps its memory.
 const KEEP_MEMORY: Duration = Duration::from_secs(1);
+/// How far the threads step back behind the rest of the server, as `nice(2)` counts it.
+const NICENESS: i32 = 10;
 
 /// Computes password hashes. Dropped, it ends its threads when they have done what is under way.
 pub struct Hashing {
@@ -87,7 +90,10 @@ impl Hashing {
         for number in 1..=threads {
             let (shared, passwords) = (Arc::clone(&shared), passwords.keeping_memory());
             let thread = std::thread::Builder::new().name(format!("hash-{number}"));
-            let started = thread.spawn(move || shared.serve(&passwords));
+            let started = thread.spawn(move || {
+                give_way();
+                shared.serve(&passwords);
+            });
             drop(started.expect("a server that starts has threads to start"));
         }
         Self { shared }
@@ -120,6 +126,14 @@ impl Hashing {
             Ok(Err(Panicked)) => Err(StoreError::new(StoreErrorKind::Other, "a password hash panicked")),
             Err(_) => Err(busy()),
         }
+    }
+}
+
+/// On Linux a thread has a nice value of its own; elsewhere it would be the whole process that steps back.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "password hashes run with the priority of everything else");
     }
 }
 
