@@ -36,7 +36,7 @@ impl KeyId {
         &self.0
     }
 
-    fn of(master: &SecretKey) -> Self {
+    pub(crate) fn of(master: &SecretKey) -> Self {
         let digest = Sha256::digest(master.derive(None, &[ID_LABEL]).expose());
         Self(digest[..8].try_into().expect("SHA-256 has 32 bytes"))
     }
@@ -102,6 +102,14 @@ impl KeyRing {
             None => Ok(self),
             Some(_) => Err(KeyRingError::Duplicate(id)),
         }
+    }
+
+    /// The keys of this ring, all of them only opening, and another one that seals.
+    pub(crate) fn with_active(&self, key: &SecretKey) -> Self {
+        let active = KeyId::of(key);
+        let mut keys = self.keys.clone();
+        keys.insert(active, key.clone());
+        Self { active, keys }
     }
 
     /// The id of the key that seals.

@@ -2,6 +2,7 @@
 
 pub mod canonical;
 mod client_order_id;
+mod data_key;
 mod device_cookie;
 mod installation_key;
 mod key_ring;
@@ -15,6 +16,7 @@ mod secret_key;
 pub mod tokens;
 
 pub use client_order_id::{ClientOrderIdKey, OrderOrigin};
+pub use data_key::DataKey;
 pub use device_cookie::{DeviceCookies, DeviceId};
 pub use installation_key::{InstallationKey, KeyPurpose, WrongPurpose};
 pub use key_ring::{KeyId, KeyRing, KeyRingError, ParseKeyIdError};
