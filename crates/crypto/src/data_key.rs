@@ -34,7 +34,7 @@ impl DataKey {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]; [`OpenError::Refused`] also for the key of another user.
+    /// See [`OpenError`]; [`OpenError::Misplaced`] for the key of another user.
     pub fn unwrap(ring: &KeyRing, user: i64, wrapped: &[u8]) -> Result<Self, OpenError> {
         let bytes = sealing::open(ring, &place(&user.to_string(), user), wrapped)?;
         SecretKey::try_from(bytes.expose_secret()).map(Self).map_err(|_| OpenError::Refused)
@@ -72,7 +72,7 @@ mod tests {
         let wrapped = key.wrap(&installation(), 42, &mut OsRandom);
         assert_eq!(DataKey::unwrap(&installation(), 42, &wrapped), Ok(key));
         for other in [43, -42, 0, 4] {
-            assert_eq!(DataKey::unwrap(&installation(), other, &wrapped), Err(OpenError::Refused));
+            assert_eq!(DataKey::unwrap(&installation(), other, &wrapped), Err(OpenError::Misplaced));
         }
     }
 

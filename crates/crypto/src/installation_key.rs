@@ -120,7 +120,7 @@ mod tests {
             let wrapped = key.wrap(&ring, &mut OsRandom);
             for other in KeyPurpose::ALL {
                 let back = InstallationKey::unwrap(&ring, other, &wrapped);
-                assert_eq!(back, if other == purpose { Ok(key.clone()) } else { Err(OpenError::Refused) });
+                assert_eq!(back, if other == purpose { Ok(key.clone()) } else { Err(OpenError::Misplaced) });
             }
         }
     }

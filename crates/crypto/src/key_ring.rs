@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
@@ -77,10 +78,53 @@ pub enum KeyRingError {
 /// The master keys: one active, which seals; any number of older ones, which only open what they once sealed.
 ///
 /// A key is found by its id, never by trial: the cipher does not commit to its key.
+///
+/// Subkeys are derived once and kept. Clones share them, so a ring is cheap to clone; all is wiped with the last one.
 #[derive(Clone)]
 pub struct KeyRing {
     active: KeyId,
-    keys: BTreeMap<KeyId, SecretKey>,
+    keys: BTreeMap<KeyId, Arc<Master>>,
+}
+
+/// Columns whose subkeys one master key keeps. There are far fewer; whoever has more derives those each time.
+const MAX_SUBKEYS: usize = 64;
+
+struct Master {
+    key: SecretKey,
+    subkeys: RwLock<Vec<Arc<Subkey>>>,
+}
+
+struct Subkey {
+    table: String,
+    column: String,
+    key: SecretKey,
+}
+
+impl Master {
+    fn new(key: SecretKey) -> Arc<Self> {
+        Arc::new(Self { key, subkeys: RwLock::default() })
+    }
+
+    fn sealing_key(&self, table: &str, column: &str) -> SecretKey {
+        let found = |subkeys: &[Arc<Subkey>]| {
+            let subkey = subkeys.iter().find(|subkey| subkey.column == column && subkey.table == table);
+            subkey.map(|subkey| subkey.key.clone())
+        };
+        if let Some(key) = found(&self.subkeys.read().unwrap_or_else(PoisonError::into_inner)) {
+            return key;
+        }
+        let info = [SEALING_LABEL, table.as_bytes(), b".", column.as_bytes()];
+        let key = self.key.derive(None, &info);
+        let mut subkeys = self.subkeys.write().unwrap_or_else(PoisonError::into_inner);
+        if subkeys.len() < MAX_SUBKEYS && found(&subkeys).is_none() {
+            subkeys.push(Arc::new(Subkey {
+                table: table.to_owned(),
+                column: column.to_owned(),
+                key: key.clone(),
+            }));
+        }
+        key
+    }
 }
 
 impl KeyRing {
@@ -88,7 +132,7 @@ impl KeyRing {
     #[must_use]
     pub fn new(active: &MasterKey) -> Self {
         let id = KeyId::of(&active.key);
-        Self { active: id, keys: BTreeMap::from([(id, active.key.clone())]) }
+        Self { active: id, keys: BTreeMap::from([(id, Master::new(active.key.clone()))]) }
     }
 
     /// Adds a key that opens but no longer seals.
@@ -98,7 +142,7 @@ impl KeyRing {
     /// [`KeyRingError::Duplicate`] when the ring has it already.
     pub fn with_old(mut self, old: &MasterKey) -> Result<Self, KeyRingError> {
         let id = KeyId::of(&old.key);
-        match self.keys.insert(id, old.key.clone()) {
+        match self.keys.insert(id, Master::new(old.key.clone())) {
             None => Ok(self),
             Some(_) => Err(KeyRingError::Duplicate(id)),
         }
@@ -108,7 +152,7 @@ impl KeyRing {
     pub(crate) fn with_active(&self, key: &SecretKey) -> Self {
         let active = KeyId::of(key);
         let mut keys = self.keys.clone();
-        keys.insert(active, key.clone());
+        keys.insert(active, Master::new(key.clone()));
         Self { active, keys }
     }
 
@@ -137,13 +181,12 @@ impl KeyRing {
     /// [`KeyRingError::UnknownKey`].
     pub fn derive(&self, id: KeyId, salt: &[u8], purpose: &[u8]) -> Result<SecretKey, KeyRingError> {
         let master = self.keys.get(&id).ok_or(KeyRingError::UnknownKey(id))?;
-        Ok(master.derive(Some(salt), &[DERIVED_LABEL, purpose]))
+        Ok(master.key.derive(Some(salt), &[DERIVED_LABEL, purpose]))
     }
 
     /// The sealing subkey of one table column.
     pub(crate) fn sealing_key(&self, id: KeyId, table: &str, column: &str) -> Option<SecretKey> {
-        let info = [SEALING_LABEL, table.as_bytes(), b".", column.as_bytes()];
-        self.keys.get(&id).map(|master| master.derive(None, &info))
+        self.keys.get(&id).map(|master| master.sealing_key(table, column))
     }
 }
 
@@ -205,6 +248,19 @@ pub(crate) mod tests {
         assert_eq!(distinct.len(), all.len());
         let stranger = KeyRing::new(&master(102)).active();
         assert_eq!(ring.derive(stranger, b"", b"").unwrap_err(), KeyRingError::UnknownKey(stranger));
+    }
+
+    #[test]
+    fn subkeys_are_the_same_kept_or_derived() {
+        let ring = KeyRing::new(&master(100));
+        let column = |i: usize| format!("column{}", i % (2 * MAX_SUBKEYS));
+        for i in 0..4 * MAX_SUBKEYS {
+            let column = column(i);
+            let kept = ring.clone().sealing_key(ring.active(), "table", &column).unwrap();
+            let info = [SEALING_LABEL, b"table.", column.as_bytes()];
+            assert_eq!(kept, master(100).key.derive(None, &info), "{column}");
+        }
+        assert_eq!(ring.keys[&ring.active()].subkeys.read().unwrap().len(), MAX_SUBKEYS);
     }
 
     #[test]

@@ -1,25 +1,34 @@
 //! Sealing of secrets that are stored in rows: XChaCha20-Poly1305 under a subkey of the key ring.
 //!
-//! Stored form: version (1 byte, 1), key id (8 bytes), nonce (24 random bytes), ciphertext with its 16-byte tag. The
-//! associated data binds version, key id, table, column, row and owner, so that a value opens only where it was sealed.
+//! Stored form: version (1 byte, 2), key id (8 bytes), place (32 bytes), nonce (24 random bytes), ciphertext with its
+//! 16-byte tag. The place is SHA-256 over table, column, row and owner. All that stands before the ciphertext is
+//! associated data, so a value opens only where it was sealed, and only unchanged. That the place is stored as well tells
+//! a value that somebody moved, whose tag is good, from one that was damaged.
+//!
+//! Values of version 1, which had the fields of the place as associated data and stored nothing of it, still open.
 
-use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use rand::CryptoRng;
-use secrecy::SecretSlice;
+use secrecy::{ExposeSecret, SecretSlice};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::canonical::Encoder;
 use crate::{KeyId, KeyRing, SecretKey};
 
-const VERSION: u8 = 1;
+mod v1;
+
+const VERSION: u8 = 2;
 const KEY_ID: std::ops::Range<usize> = 1..9;
-const NONCE: std::ops::Range<usize> = 9..33;
+const PLACE_DIGEST: std::ops::Range<usize> = 9..41;
+const NONCE: std::ops::Range<usize> = 41..65;
 const TAG_BYTES: usize = 16;
 
 /// How many bytes a sealed value is longer than its plaintext.
 pub const OVERHEAD: usize = NONCE.end + TAG_BYTES;
 
-/// The place a sealed value belongs to. Nothing of it is secret, and nothing of it is stored with the value.
+/// The place a sealed value belongs to. Nothing of it is secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aad<'a> {
     /// Name of the table. With the column it also chooses the subkey, so each kind of secret has its own.
@@ -33,15 +42,14 @@ pub struct Aad<'a> {
 }
 
 impl Aad<'_> {
-    fn encode(&self, key: KeyId) -> Vec<u8> {
-        Encoder::new("plimsoll sealed value")
-            .bytes(&[VERSION])
-            .bytes(key.as_bytes())
+    fn digest(&self) -> [u8; 32] {
+        let fields = Encoder::new("plimsoll sealed place")
             .text(self.table)
             .text(self.column)
             .text(self.row)
             .optional_int(self.owner)
-            .finish()
+            .finish();
+        Sha256::digest(fields).into()
     }
 }
 
@@ -57,9 +65,13 @@ pub enum OpenError {
     /// The key it was sealed with is not in the ring: a wrong master key, or an old one removed too early.
     #[error("the sealed value needs the key {0}, which is not in the ring")]
     UnknownKey(KeyId),
-    /// The bytes were changed, or the value was sealed for another row, column or owner.
-    #[error("the sealed value was changed or belongs to another place")]
+    /// Some byte was changed, removed or added, or the value was sealed for another table or column, whose key is
+    /// another one. For a value of version 1 also what [`OpenError::Misplaced`] says.
+    #[error("the sealed value was changed or belongs to another column")]
     Refused,
+    /// The value is as it was sealed, but for another row or another owner: somebody moved it.
+    #[error("the sealed value belongs to another row or another owner")]
+    Misplaced,
 }
 
 /// Seals a plaintext for one place, with the ring's active key and a random nonce.
@@ -73,8 +85,12 @@ pub fn seal<R: CryptoRng + ?Sized>(ring: &KeyRing, aad: &Aad<'_>, plaintext: &[u
     let mut sealed = Vec::with_capacity(plaintext.len() + OVERHEAD);
     sealed.push(VERSION);
     sealed.extend_from_slice(id.as_bytes());
+    sealed.extend_from_slice(&aad.digest());
     sealed.extend_from_slice(&nonce);
-    sealed.extend_from_slice(&encrypt(&key, &nonce, &aad.encode(id), plaintext));
+    sealed.extend_from_slice(plaintext);
+    let (header, body) = sealed.split_at_mut(NONCE.end);
+    let tag = encrypt(&key, &nonce, header, body);
+    sealed.extend_from_slice(&tag);
     sealed
 }
 
@@ -86,10 +102,13 @@ pub fn seal<R: CryptoRng + ?Sized>(ring: &KeyRing, aad: &Aad<'_>, plaintext: &[u
 pub fn open(ring: &KeyRing, aad: &Aad<'_>, sealed: &[u8]) -> Result<SecretSlice<u8>, OpenError> {
     let id = sealed_with(sealed)?;
     let key = ring.sealing_key(id, aad.table, aad.column).ok_or(OpenError::UnknownKey(id))?;
-    let nonce: [u8; 24] = sealed[NONCE].try_into().expect("the length was checked");
-    let payload = Payload { msg: &sealed[NONCE.end..], aad: &aad.encode(id) };
-    let plaintext = cipher(&key).decrypt(&XNonce::from(nonce), payload).map_err(|_| OpenError::Refused)?;
-    Ok(SecretSlice::from(plaintext))
+    if sealed[0] == v1::VERSION {
+        return v1::open(&key, id, aad, sealed);
+    }
+    let (header, ciphertext) = sealed.split_at(NONCE.end);
+    let nonce = header[NONCE].try_into().expect("the header ends with the nonce");
+    let plaintext = decrypt(&key, &nonce, header, ciphertext)?;
+    if aad.digest().ct_eq(&header[PLACE_DIGEST]).into() { Ok(plaintext) } else { Err(OpenError::Misplaced) }
 }
 
 /// The id of the key that a value was sealed with, whether or not the ring still has it.
@@ -98,13 +117,16 @@ pub fn open(ring: &KeyRing, aad: &Aad<'_>, sealed: &[u8]) -> Result<SecretSlice<
 ///
 /// [`OpenError::Truncated`] and [`OpenError::UnsupportedVersion`].
 pub fn sealed_with(sealed: &[u8]) -> Result<KeyId, OpenError> {
-    match sealed.first() {
-        Some(&VERSION) if sealed.len() >= OVERHEAD => {
-            Ok(KeyId::from_bytes(sealed[KEY_ID].try_into().expect("the length was checked")))
-        }
-        Some(&VERSION) | None => Err(OpenError::Truncated(sealed.len())),
-        Some(&other) => Err(OpenError::UnsupportedVersion(other)),
+    let shortest = match sealed.first() {
+        Some(&VERSION) => OVERHEAD,
+        Some(&v1::VERSION) => v1::OVERHEAD,
+        Some(&other) => return Err(OpenError::UnsupportedVersion(other)),
+        None => return Err(OpenError::Truncated(0)),
+    };
+    if sealed.len() < shortest {
+        return Err(OpenError::Truncated(sealed.len()));
     }
+    Ok(KeyId::from_bytes(sealed[KEY_ID].try_into().expect("the length was checked")))
 }
 
 /// Seals again with the active key, for key rotation. `None` when the active key sealed it already.
@@ -122,17 +144,33 @@ pub fn reseal<R: CryptoRng + ?Sized>(
         return Ok(None);
     }
     let plaintext = open(ring, aad, sealed)?;
-    Ok(Some(seal(ring, aad, secrecy::ExposeSecret::expose_secret(&plaintext), rng)))
+    Ok(Some(seal(ring, aad, plaintext.expose_secret(), rng)))
 }
 
 fn cipher(key: &SecretKey) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new_from_slice(key.expose()).expect("the cipher's key has 32 bytes")
 }
 
-fn encrypt(key: &SecretKey, nonce: &[u8; 24], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+/// Encrypts in place and returns the tag.
+fn encrypt(key: &SecretKey, nonce: &[u8; 24], aad: &[u8], text: &mut [u8]) -> Tag {
     cipher(key)
-        .encrypt(&XNonce::from(*nonce), Payload { msg: plaintext, aad })
+        .encrypt_inout_detached(&XNonce::from(*nonce), aad, text.into())
         .expect("the plaintext is below the cipher's 256 GiB")
+}
+
+/// Checks and decrypts a ciphertext that its tag follows.
+fn decrypt(
+    key: &SecretKey,
+    nonce: &[u8; 24],
+    aad: &[u8],
+    ciphertext: &[u8],
+) -> Result<SecretSlice<u8>, OpenError> {
+    let (body, tag) = ciphertext.split_last_chunk::<TAG_BYTES>().ok_or(OpenError::Refused)?;
+    let mut text = body.to_vec();
+    cipher(key)
+        .decrypt_inout_detached(&XNonce::from(*nonce), aad, text.as_mut_slice().into(), &Tag::from(*tag))
+        .map_err(|_| OpenError::Refused)?;
+    Ok(SecretSlice::from(text))
 }
 
 #[cfg(test)]
