@@ -1,6 +1,5 @@
 //! The server: configuration, command line, bootstrap and wiring.
 
-pub mod audit;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;

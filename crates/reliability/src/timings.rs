@@ -113,6 +113,8 @@ timings! {
     upkeep_sweep = MINUTE,
     /// How often old rows of accounts are deleted.
     upkeep_clean = HOUR,
+    /// How often a checkpoint of the audit log is signed, and its old entries are deleted.
+    upkeep_checkpoint = HOUR,
     /// From the signal to the end of the process, at the latest.
     shutdown_total = 25 * SECOND,
     /// How long requests are still taken while balancers notice.

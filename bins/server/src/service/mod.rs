@@ -40,7 +40,6 @@ use uuid::Uuid;
 use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
 pub(crate) use self::ids::{random_id, random_seed};
-use crate::audit::{self, AuditParts};
 use crate::mail::{self, MailParts, Postman};
 use crate::trading::{self, Connections, TradingParts};
 use crate::upkeep::{self, UpkeepParts};
@@ -180,7 +179,6 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         accounts: (parts.connect)(accounts),
     })?;
     let connections = Arc::clone(&trading.connections);
-    let audit_wake = wake.clone();
     let mails = mail::start(MailParts {
         jobs: jobs_db.clone(),
         control: control.clone(),
@@ -205,19 +203,8 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         owner,
         runtime: runtime.handle().clone(),
         policy: Arc::clone(&parts.api.policy),
+        audit_retention: parts.audit_retention,
     })?;
-    let audit = audit::start(AuditParts {
-        jobs: jobs_db.clone(),
-        control: control.clone(),
-        clock: Arc::clone(&clock),
-        wake: audit_wake,
-        timings: parts.timings.clone(),
-        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
-        owner,
-        runtime: runtime.handle().clone(),
-        retention: parts.audit_retention,
-    })?;
-
     let readiness = Readiness::starting(["database"]);
     let on_logout_hub = hub.clone();
     let passwords = Passwords::new(parts.hash_params, &mut OsRandom)
@@ -274,7 +261,6 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         let began = Instant::now();
         mails.stop(limit);
         upkeep.stop(limit.saturating_sub(began.elapsed()));
-        audit.stop(limit.saturating_sub(began.elapsed()));
         let limit = limit.saturating_sub(began.elapsed());
         let report = trading.stop(limit);
         tracing::info!(given_back = report.given_back, cut = report.cut.len(), "the jobs have stopped");

@@ -1,8 +1,10 @@
-//! What accounts need from time to time: sweeps for what has become due, and the deletion of old rows.
+//! What is looked after from time to time: sweeps for what has become due, checkpoints of the audit log, and the deletion of
+//! old rows.
 //!
 //! Each kind is a job of its own on one queue. Every instance asks for the job of the coming slot, under the same key, so
 //! that several instances do each slot once; whatever runs twice all the same finds nothing left to do.
 
+mod audit_log;
 mod clean_up;
 mod ending_tokens;
 mod schedule;
@@ -54,6 +56,8 @@ pub struct UpkeepParts {
     pub runtime: Handle,
     /// Of accounts.
     pub policy: Arc<AccountPolicy>,
+    /// How long audit entries are kept; `None`: for ever.
+    pub audit_retention: Option<Duration>,
 }
 
 /// Upkeep while it runs.
@@ -68,8 +72,14 @@ pub struct UpkeepHandle {
 /// A thread cannot be started.
 pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
     let (sweep, clean) = (parts.timings.upkeep_sweep, parts.timings.upkeep_clean);
+    let checkpoint = parts.timings.upkeep_checkpoint;
     let retry = parts.timings.internal();
     let (policy, clock) = (parts.policy, parts.clock);
+    let audit_log = audit_log::AuditLog {
+        clock: Arc::clone(&clock),
+        every: checkpoint,
+        retention: parts.audit_retention,
+    };
     let batches = |work: Batch| Batches { policy: Arc::clone(&policy), clock: Arc::clone(&clock), work };
     let workers = JobRunner::new(
         parts.jobs.clone(),
@@ -84,12 +94,14 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
     .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
     .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
     .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
+    .handle(audit_log::KIND, retry, audit_log)
     .start(THREADS, &parts.wake)?;
     let slots = [
         (two_factor_resets::KIND, sweep),
         (unfinished_sign_ins::KIND, sweep),
         (ending_tokens::KIND, sweep),
         (clean_up::KIND, clean),
+        (audit_log::KIND, checkpoint),
     ];
     let schedules = slots.map(|(kind, every)| {
         parts.runtime.spawn(schedule::run(kind, every, parts.jobs.clone(), Arc::clone(&clock)))
