@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod docs;
 mod first_hour;
+mod instances;
 mod kill;
 mod layering;
 mod mail;
