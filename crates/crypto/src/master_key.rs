@@ -1,5 +1,6 @@
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 use pbkdf2::pbkdf2_hmac;
+use rand::CryptoRng;
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
@@ -17,15 +18,16 @@ const MIN_SALT_BYTES: usize = 16;
 
 /// The key that documentation may print. It is public, so [`MasterKey::parse`] refuses it in every form.
 pub const EXAMPLE_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const EXAMPLE_KEY_BYTES: [u8; 32] = {
-    let mut bytes = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        bytes[i] = i as u8;
-        i += 1;
-    }
-    bytes
-};
+
+/// Keys that are printed where somebody may copy them from, as base64url.
+const PUBLISHED_KEYS: [&str; 3] = [
+    // 00 01 02 … 1f: our own example, and that of many others.
+    "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    // 80 81 82 … 9f: RFC 8439, section 2.8.2, and the XChaCha draft.
+    "gIGCg4SFhoeIiYqLjI2Oj5CRkpOUlZaXmJmam5ydnp8=",
+    // The Fernet specification, from which the documentation of several libraries has it.
+    "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=",
+];
 const EXAMPLE_PASS_PHRASES: [&str; 3] =
     ["correct horse battery staple", "correct-horse-battery-staple", "correcthorsebatterystaple"];
 
@@ -56,15 +58,29 @@ pub enum MasterKeyError {
     /// Nothing but white space.
     #[error("the key is empty")]
     Empty,
-    /// It looks like an encoded key, but not one of 32 bytes: most likely characters are missing, added or changed.
+    /// It looks like an encoded key, but does not decode: most likely characters are missing, added or changed.
     #[error(
-        "the key looks like {encoding} but does not decode to exactly 32 bytes: characters are missing, added or \
-         changed (a pass phrase must not look like an encoded key)"
+        "the key looks like {encoding} but does not decode: characters are missing, added or changed (a pass phrase \
+         must not look like an encoded key)"
     )]
     Mistyped {
         /// `hexadecimal` or `base64`.
         encoding: &'static str,
     },
+    /// An encoded key of another length.
+    #[error(
+        "the key is {encoding} of {bytes} bytes, and 32 are needed (a pass phrase must not look like an encoded key)"
+    )]
+    WrongLength {
+        /// `hexadecimal` or `base64`.
+        encoding: &'static str,
+        /// How many bytes it decodes to, 24 to 40.
+        bytes: usize,
+    },
+    /// An encoded key with something around it that is not part of it. A pass phrase may not look so either: whether the
+    /// quotation marks belong to it depends on who reads the file.
+    #[error("the key is wrapped in quotation marks, or has a prefix such as 0x, hex: or base64: remove it")]
+    Wrapped,
     /// All bytes or characters are the same.
     #[error("the key is one value repeated, which anybody can guess")]
     Constant,
@@ -95,6 +111,16 @@ pub struct Stretching {
 }
 
 impl Stretching {
+    /// Name of the function, to be stored with the parameters, so that another one can follow it some day.
+    pub const FUNCTION: &'static str = "pbkdf2-hmac-sha256";
+
+    /// The parameters of a new installation: 32 random bytes of salt, [`DEFAULT_STRETCHING_ITERATIONS`].
+    pub fn generate<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
+        let mut salt = vec![0; 32];
+        rng.fill_bytes(&mut salt);
+        Self { salt, iterations: DEFAULT_STRETCHING_ITERATIONS }
+    }
+
     /// Stored or newly drawn parameters.
     ///
     /// # Errors
@@ -140,8 +166,9 @@ impl MasterKey {
     /// Reads the text of a master key; white space around it is ignored (a file often ends with a newline).
     ///
     /// Text that decodes (hexadecimal, or base64 of either alphabet) to exactly 32 bytes is the key itself. Text that
-    /// decodes to 24–40 bytes, or would but for stray bits, a missing digit or wrong padding, is refused as mistyped.
-    /// Anything else is a pass phrase, normalised to NFC and stretched, which takes a good part of a second.
+    /// decodes to 24–40 bytes, or would but for stray bits, a missing digit or wrong padding, is refused as mistyped;
+    /// so is an encoded key in quotation marks or with a prefix. Anything else is a pass phrase, normalised to NFC and
+    /// stretched, which takes a good part of a second.
     ///
     /// # Errors
     ///
@@ -192,11 +219,13 @@ fn read(text: &str) -> Result<Material, MasterKeyError> {
     if text.is_empty() {
         return Err(MasterKeyError::Empty);
     }
-    if let Some(key) = decode_hex(text)? {
-        return Ok(Material::Key(checked(key)?, KeyForm::Hex));
+    if let Some((key, form)) = decoded(text)? {
+        return Ok(Material::Key(checked(key)?, form));
     }
-    if let Some(key) = decode_base64(text)? {
-        return Ok(Material::Key(checked(key)?, KeyForm::Base64));
+    if let Some(inner) = unwrapped(text)
+        && !matches!(decoded(inner), Ok(None))
+    {
+        return Err(MasterKeyError::Wrapped);
     }
     let phrase: Zeroizing<String> = Zeroizing::new(text.nfc().collect());
     let mut chars = phrase.chars();
@@ -218,37 +247,37 @@ fn checked(key: SecretKey) -> Result<SecretKey, MasterKeyError> {
     if bytes.iter().all(|byte| byte == &bytes[0]) {
         return Err(MasterKeyError::Constant);
     }
-    if *bytes == EXAMPLE_KEY_BYTES {
+    let published = |text: &&str| BASE64URL.decode(text.as_bytes()).is_ok_and(|known| known == bytes);
+    if PUBLISHED_KEYS.iter().any(published) {
         return Err(MasterKeyError::Published);
     }
     Ok(key)
 }
 
-/// `None` when the text is not hexadecimal of a length near a key's.
-fn decode_hex(text: &str) -> Result<Option<SecretKey>, MasterKeyError> {
-    if !text.bytes().all(|b| b.is_ascii_hexdigit()) || !(48..=80).contains(&text.len()) {
-        return Ok(None);
-    }
-    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map(Zeroizing::new);
-    match bytes.ok().and_then(|bytes| SecretKey::try_from(&bytes[..]).ok()) {
-        Some(key) => Ok(Some(key)),
-        None => Err(MasterKeyError::Mistyped { encoding: "hexadecimal" }),
-    }
+/// What is left of a text without quotation marks or the prefix of an encoding.
+fn unwrapped(text: &str) -> Option<&str> {
+    let quoted = |mark| text.strip_prefix(mark).and_then(|text| text.strip_suffix(mark));
+    let prefixed = ["0x", "0X", "hex:", "base64:"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    quoted('"').or_else(|| quoted('\'')).or(prefixed).map(str::trim)
 }
 
-/// `None` when the text is not base64 of a length near a key's.
-fn decode_base64(text: &str) -> Result<Option<SecretKey>, MasterKeyError> {
-    for encoding in [&BASE64, &BASE64URL, &BASE64_NOPAD, &BASE64URL_NOPAD] {
-        if let Some(bytes) = decode(encoding, text.as_bytes())
-            && let Ok(key) = SecretKey::try_from(&bytes[..])
-        {
-            return Ok(Some(key));
-        }
+/// `None` when the text is not the encoding of anything near a key's length.
+fn decoded(text: &str) -> Result<Option<(SecretKey, KeyForm)>, MasterKeyError> {
+    if text.bytes().all(|b| b.is_ascii_hexdigit()) && (48..=80).contains(&text.len()) {
+        let bytes = decode(&HEXLOWER_PERMISSIVE, text.as_bytes());
+        return sized(bytes, "hexadecimal").map(|key| Some((key, KeyForm::Hex)));
     }
     if looks_like_a_key_in_base64(text) {
-        return Err(MasterKeyError::Mistyped { encoding: "base64" });
+        let encodings = [&BASE64, &BASE64URL, &BASE64_NOPAD, &BASE64URL_NOPAD];
+        let bytes = encodings.iter().find_map(|encoding| decode(encoding, text.as_bytes()));
+        return sized(bytes, "base64").map(|key| Some((key, KeyForm::Base64)));
     }
     Ok(None)
+}
+
+fn sized(bytes: Option<Zeroizing<Vec<u8>>>, encoding: &'static str) -> Result<SecretKey, MasterKeyError> {
+    let bytes = bytes.ok_or(MasterKeyError::Mistyped { encoding })?;
+    SecretKey::try_from(&bytes[..]).map_err(|_| MasterKeyError::WrongLength { encoding, bytes: bytes.len() })
 }
 
 fn decode(encoding: &Encoding, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {

@@ -11,18 +11,34 @@ fn key_bytes(seed: u8) -> [u8; 32] {
     std::array::from_fn(|i| (i as u8).wrapping_mul(37).wrapping_add(seed).rotate_left(3))
 }
 
+/// RFC 7914, section 11 (the first 32 of its 64 bytes), and the vectors of RFC 6070 with SHA-256 in place of SHA-1, which
+/// is what most implementations test with. The last one has the count of a new installation; computed apart.
 #[test]
-fn pbkdf2_agrees_with_rfc_7914_section_11() {
-    let short = stretch(b"passwd", b"salt", 1);
-    assert_eq!(
-        HEXLOWER.encode(short.expose()),
-        "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
-    );
-    let long = stretch(b"Password", b"NaCl", 80_000);
-    assert_eq!(
-        HEXLOWER.encode(long.expose()),
-        "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56"
-    );
+fn pbkdf2_agrees_with_published_vectors() {
+    let salt: Vec<u8> = (0..16).collect();
+    let vectors: [(&[u8], &[u8], u32, &str); 8] = [
+        (b"passwd", b"salt", 1, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"),
+        (b"Password", b"NaCl", 80_000, "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56"),
+        (b"password", b"salt", 1, "120fb6cffcf8b32c43e7225256c4f837a86548c92ccc35480805987cb70be17b"),
+        (b"password", b"salt", 2, "ae4d0c95af6b46d32d0adff928f06dd02a303f8ef3c251dfd6e2d85a95474c43"),
+        (b"password", b"salt", 4_096, "c5e478d59288c841aa530db6845c4c8d962893a001ce4e11a4963873aa98134a"),
+        (
+            b"passwordPASSWORDpassword",
+            b"saltSALTsaltSALTsaltSALTsaltSALTsalt",
+            4_096,
+            "348c89dbcbd32b2f32d814b8116e84cf2b17347ebc1800181c4e2a1fb8dd53e1",
+        ),
+        (b"pass\0word", b"sa\0lt", 4_096, "89b69d0516f829893c696226650a86878c029ac13ee276509d5ae58b6466a724"),
+        (
+            b"a pass phrase of some length",
+            &salt,
+            DEFAULT_STRETCHING_ITERATIONS,
+            "28b7f989fcda41b81dedddafafa51ff47a746d93ba850301d1cf469ed1f1eecf",
+        ),
+    ];
+    for (password, salt, iterations, key) in vectors {
+        assert_eq!(HEXLOWER.encode(stretch(password, salt, iterations).expose()), key, "{iterations}");
+    }
 }
 
 #[test]
@@ -70,19 +86,59 @@ fn a_mistyped_key_is_not_taken_for_a_pass_phrase() {
         format!("{body}=="),
         last_changed,
         format!("+_{}", &base64[2..]),
-        BASE64.encode(&[1; 24]),
-        BASE64.encode(&[1; 31]),
-        BASE64.encode(&[1; 33]),
-        BASE64.encode(&[1; 40]),
         hex[1..].to_owned(),
-        hex[2..].to_owned(),
         format!("{hex}0"),
-        HEXLOWER.encode(&[1; 24]),
-        HEXLOWER.encode(&[1; 40]),
     ];
     for text in mistyped {
         let got = KeyForm::of(&text);
         assert!(matches!(got, Err(MasterKeyError::Mistyped { .. })), "{text}: {got:?}");
+    }
+}
+
+#[test]
+fn a_key_of_another_length_is_refused_with_its_length() {
+    for bytes in (24..=40).filter(|&bytes| bytes != 32) {
+        let key: Vec<u8> = (0..bytes).map(|i| (i * 37 + 5) as u8).collect();
+        let texts = [
+            (HEXLOWER.encode(&key), "hexadecimal"),
+            (BASE64.encode(&key), "base64"),
+            (BASE64URL.encode(&key), "base64"),
+            (BASE64_NOPAD.encode(&key), "base64"),
+        ];
+        for (text, encoding) in texts {
+            let error = MasterKeyError::WrongLength { encoding, bytes };
+            assert_eq!(KeyForm::of(&text), Err(error.clone()), "{text}");
+            assert_eq!(MasterKey::parse(&text, &stretching()).unwrap_err(), error);
+        }
+    }
+    let short = KeyForm::of(&BASE64.encode(&key_bytes(1)[1..])).unwrap_err();
+    assert_eq!(
+        short.to_string(),
+        "the key is base64 of 31 bytes, and 32 are needed (a pass phrase must not look like an encoded key)"
+    );
+}
+
+#[test]
+fn an_encoded_key_with_something_around_it_is_not_a_pass_phrase() {
+    let (base64, hex) = (BASE64.encode(&key_bytes(1)), HEXLOWER.encode(&key_bytes(1)));
+    for text in [
+        format!("\"{base64}\""),
+        format!("'{hex}'\n"),
+        format!("\" {hex} \""),
+        format!("0x{hex}"),
+        format!("0X{}", hex.to_uppercase()),
+        format!("hex:{hex}"),
+        format!("base64:{base64}"),
+        format!("base64: {}", &base64[1..]),
+        format!("0x{}", &hex[2..]),
+    ] {
+        assert_eq!(KeyForm::of(&text), Err(MasterKeyError::Wrapped), "{text}");
+        assert_eq!(MasterKey::parse(&text, &stretching()).unwrap_err(), MasterKeyError::Wrapped);
+    }
+    for text in
+        ["\"a fine long pass phrase\"", "0x is how this pass phrase begins", "base64: what a pass phrase"]
+    {
+        assert_eq!(KeyForm::of(text), Ok(KeyForm::PassPhrase), "{text}");
     }
 }
 
@@ -112,7 +168,10 @@ fn weak_keys_are_refused_by_name() {
         (&BASE64.encode(&[0xaa; 32]), MasterKeyError::Constant),
         (&"?".repeat(20), MasterKeyError::Constant),
         (EXAMPLE_KEY, MasterKeyError::Published),
-        (&HEXLOWER.encode(&EXAMPLE_KEY_BYTES), MasterKeyError::Published),
+        (&HEXLOWER.encode(&std::array::from_fn::<u8, 32, _>(|i| i as u8)), MasterKeyError::Published),
+        (&HEXLOWER.encode(&std::array::from_fn::<u8, 32, _>(|i| 0x80 + i as u8)), MasterKeyError::Published),
+        ("cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=", MasterKeyError::Published),
+        ("cw/0x689RpI+jtRR7oE8h/eQsKImvJapLeSbXpwF4e4", MasterKeyError::Published),
         ("Correct horse battery staple", MasterKeyError::Published),
         ("fourteen chars", MasterKeyError::TooShort),
         ("\u{e9}\u{e8}\u{e9}\u{e8}\u{e9}\u{e8}\u{e9}\u{e8}", MasterKeyError::TooShort),
@@ -121,7 +180,13 @@ fn weak_keys_are_refused_by_name() {
         assert_eq!(KeyForm::of(text), Err(error.clone()), "{text}");
         assert_eq!(MasterKey::parse(text, &stretching()).unwrap_err(), error);
     }
+    assert_eq!(PUBLISHED_KEYS[0], EXAMPLE_KEY);
     assert_eq!(MasterKey::from_key(SecretKey::from_bytes([9; 32])).unwrap_err(), MasterKeyError::Constant);
+    for key in PUBLISHED_KEYS {
+        let bytes = BASE64URL.decode(key.as_bytes()).unwrap();
+        let error = MasterKey::from_key(SecretKey::try_from(&bytes[..]).unwrap()).unwrap_err();
+        assert_eq!(error, MasterKeyError::Published, "{key}");
+    }
 }
 
 #[test]
@@ -140,6 +205,10 @@ fn stretching_has_bounds() {
     assert_eq!(Stretching::new([0; 16], 20_000_001), Err(StretchingError::Iterations(20_000_001)));
     let stretching = Stretching::new([0; 16], DEFAULT_STRETCHING_ITERATIONS).unwrap();
     assert_eq!((stretching.salt(), stretching.iterations()), (&[0; 16][..], 1_000_000));
+    let new = Stretching::generate(&mut crate::OsRandom);
+    assert_eq!((new.salt().len(), new.iterations()), (32, 1_000_000));
+    assert_eq!(Stretching::new(new.salt(), new.iterations()), Ok(new.clone()));
+    assert_ne!(Stretching::generate(&mut crate::OsRandom), new);
 }
 
 proptest! {
