@@ -7,6 +7,6 @@ pub mod contract;
 mod credentials;
 mod reconnect;
 
-pub use alpaca::{Alpaca, install_crypto_provider};
+pub use alpaca::{Alpaca, AlpacaServer, install_crypto_provider};
 pub use config::{AlpacaConfig, AlpacaTimings, ConfigError};
 pub use credentials::{CredentialError, CredentialSource, Credentials, StaticCredentials};

@@ -173,6 +173,13 @@ impl Hub {
         Ok(session)
     }
 
+    /// Whether a session of this process hears a user's events.
+    #[must_use]
+    pub fn is_heard(&self, user: UserId) -> bool {
+        let cell = read(&self.0.streams).get(&StreamId::User(user)).cloned();
+        cell.is_some_and(|cell| !cell.state().subscribers.is_empty())
+    }
+
     /// How many sessions are open.
     #[must_use]
     pub fn session_count(&self) -> usize {

@@ -16,7 +16,20 @@ use crate::timings::Timings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FenceToken(pub i64);
 
+/// A lease that has an owner now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveLease {
+    /// Its name.
+    pub name: String,
+    /// Who has it.
+    pub owner: Uuid,
+    /// Its owner has said, since the lease is theirs, that what must come first is done.
+    pub ready: bool,
+}
+
 /// Where leases are kept. Times are the store's.
+///
+/// Methods over several leases lock them in the order of their names.
 pub trait LeaseStore {
     /// Takes the lease when it is free, expired or this owner's already, for `ttl` from now, and answers with its token;
     /// `None` when another owner has it. A change of owner raises the token in the same transaction, which waits for
@@ -30,6 +43,52 @@ pub trait LeaseStore {
         owner: Uuid,
         ttl: Duration,
     ) -> Result<Option<FenceToken>, StoreError>;
+
+    /// As [`acquire_lease`](Self::acquire_lease), for each of `names`: answers those that are this owner's now.
+    ///
+    /// # Errors
+    /// The store's; then none was taken.
+    fn acquire_leases(
+        &mut self,
+        names: &[String],
+        owner: Uuid,
+        ttl: Duration,
+    ) -> Result<Vec<(String, FenceToken)>, StoreError>;
+
+    /// Extends those of `names` that are this owner's to `ttl` from now, in one statement, and answers with them.
+    ///
+    /// # Errors
+    /// The store's.
+    fn renew_leases(
+        &mut self,
+        names: &[String],
+        owner: Uuid,
+        ttl: Duration,
+    ) -> Result<Vec<String>, StoreError>;
+
+    /// Every lease with an owner, of those whose names begin with one of `kinds` and a colon.
+    ///
+    /// # Errors
+    /// The store's.
+    fn live_leases(&mut self, kinds: &[&str]) -> Result<Vec<LiveLease>, StoreError>;
+
+    /// Makes [`LiveLease::ready`] true until the owner changes; `false` when the lease is not this owner's.
+    ///
+    /// # Errors
+    /// The store's.
+    fn mark_ready(&mut self, name: &str, owner: Uuid) -> Result<bool, StoreError>;
+
+    /// Gives those of `names` back that are this owner's; answers how many those were.
+    ///
+    /// # Errors
+    /// The store's.
+    fn release_leases(&mut self, names: &[String], owner: Uuid) -> Result<usize, StoreError>;
+
+    /// Takes every lease of these kinds from its owner. For the start of a process that knows that no other one runs.
+    ///
+    /// # Errors
+    /// The store's.
+    fn forget_leases(&mut self, kinds: &[&str]) -> Result<usize, StoreError>;
 
     /// Gives the lease back; `false` when it was not this owner's.
     ///
@@ -151,6 +210,32 @@ mod tests {
         assert_eq!(b.tick().unwrap(), Some(FenceToken(2)));
         a.release().unwrap();
         assert_eq!(b.tick().unwrap(), Some(FenceToken(2)), "another's lease is not given back");
+    }
+
+    #[test]
+    fn many_are_kept_at_once_and_are_ready_until_the_owner_changes() {
+        let (store, ttl) = (MemoryStore::stopped(), Duration::from_secs(15));
+        let names: Vec<String> = (1..=3).map(|n| format!("account:{n}")).collect();
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let acquire =
+            |names: &[String], owner| store.transaction(|tx| tx.acquire_leases(names, owner, ttl)).unwrap();
+        let live = || store.transaction(|tx| tx.live_leases(&["account"])).unwrap();
+        assert_eq!(acquire(&names[..2], a).len(), 2);
+        assert_eq!(acquire(&names, b), [(names[2].clone(), FenceToken(1))], "what another has is left out");
+        assert!(store.transaction(|tx| tx.mark_ready(&names[0], a)).unwrap());
+        assert!(!store.transaction(|tx| tx.mark_ready(&names[0], b)).unwrap());
+        assert_eq!(live().iter().filter(|lease| lease.ready).count(), 1);
+
+        store.advance(Duration::from_secs(10));
+        assert_eq!(store.transaction(|tx| tx.renew_leases(&names, a, ttl)).unwrap(), names[..2]);
+        store.advance(Duration::from_secs(10));
+        assert_eq!(live().len(), 2, "the third was not renewed");
+        assert_eq!(store.transaction(|tx| tx.release_leases(&names, a)).unwrap(), 2);
+        let taken = acquire(&names, b);
+        assert_eq!((taken.len(), &taken[0]), (3, &(names[0].clone(), FenceToken(2))));
+        assert!(live().iter().all(|lease| lease.owner == b && !lease.ready), "{:?}", live());
+        assert_eq!(store.transaction(|tx| tx.forget_leases(&["account"])).unwrap(), 3);
+        assert_eq!(live(), []);
     }
 
     #[test]

@@ -109,6 +109,14 @@ timings! {
     lease_renew = 5 * SECOND,
     /// How long after the beginning of the last good renewal its holder still acts.
     lease_trust = 14 * SECOND,
+    /// How often an instance looks which accounts it should have, without being woken.
+    account_look = 2 * SECOND,
+    /// How long opened broker credentials may be used again without another look into the vault.
+    credential_keep = 2 * SECOND,
+    /// After it, an account whose credentials could not be read is tried again.
+    account_retry = MINUTE,
+    /// How long an instance keeps the client of an account that another one has, after its last use.
+    account_lent = MINUTE,
     /// How often accounts are swept for what is due: resets, notices.
     upkeep_sweep = MINUTE,
     /// How often old rows of accounts are deleted.

@@ -53,19 +53,15 @@ impl Call {
     }
 }
 
-/// The client of one account.
-pub(super) struct Http {
+/// Connections to one server. Clones share them.
+#[derive(Clone)]
+pub(super) struct Connections {
     pub(super) config: AlpacaConfig,
-    credentials: Arc<dyn CredentialSource>,
     client: Client,
-    budget: RateBudget,
 }
 
-impl Http {
-    pub(super) fn new(
-        config: AlpacaConfig,
-        credentials: Arc<dyn CredentialSource>,
-    ) -> Result<Self, ConfigError> {
+impl Connections {
+    pub(super) fn new(config: AlpacaConfig) -> Result<Self, ConfigError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ConfigError::NoCryptoProvider);
         }
@@ -82,8 +78,24 @@ impl Http {
             .tcp_nodelay(true)
             .build()
             .map_err(|error| ConfigError::Client(chain(&error)))?;
+        Ok(Self { config, client })
+    }
+}
+
+/// The client of one account.
+pub(super) struct Http {
+    pub(super) config: AlpacaConfig,
+    credentials: Arc<dyn CredentialSource>,
+    client: Client,
+    budget: RateBudget,
+}
+
+impl Http {
+    pub(super) fn new(connections: &Connections, credentials: Arc<dyn CredentialSource>) -> Self {
+        let Connections { config, client } = connections.clone();
+        let timings = &config.timings;
         let budget = RateBudget::new(config.reserve_for_cancels, timings.rate_window, timings.rate_margin);
-        Ok(Self { config, credentials, client, budget })
+        Self { config, credentials, client, budget }
     }
 
     /// The key pair to use now, if it can belong to the environment.

@@ -24,7 +24,7 @@ use secrecy::SecretString;
 use crate::config::{AlpacaConfig, ConfigError};
 use crate::credentials::{CredentialSource, StaticCredentials};
 use failure::Effect;
-use http::{Call, Http};
+use http::{Call, Connections, Http};
 use wire::{AccountBody, AssetBody, ClockBody, FillBody, HistoryBody, OrderBody, PositionBody, Unreadable};
 
 /// The most orders that Alpaca lists at once.
@@ -38,9 +38,43 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// A server of Alpaca, or of anything that speaks its protocol. The accounts' clients share its connections.
+#[derive(Clone)]
+pub struct AlpacaServer(Connections);
+
+impl AlpacaServer {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoCryptoProvider`] before [`install_crypto_provider`], [`ConfigError::Client`] when the system's
+    /// certificates cannot be read.
+    pub fn new(config: AlpacaConfig) -> Result<Self, ConfigError> {
+        Connections::new(config).map(Self)
+    }
+
+    /// The settings that it was made with.
+    #[must_use]
+    pub fn config(&self) -> &AlpacaConfig {
+        &self.0.config
+    }
+
+    /// The client of one account. `jitter_seed` decides how reconnections are spread over time: give each a random one.
+    #[must_use]
+    pub fn account(&self, credentials: Arc<dyn CredentialSource>, jitter_seed: u64) -> Alpaca {
+        let jitter = Mutex::new(SmallRng::seed_from_u64(jitter_seed));
+        Alpaca { http: Http::new(&self.0, credentials), jitter }
+    }
+}
+
+impl fmt::Debug for AlpacaServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlpacaServer").field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
 /// One account at Alpaca, or at anything that speaks its protocol.
 ///
-/// Its calls share one connection pool and one budget of calls: make one of it per account.
+/// Its calls share one budget of calls: make one of it per account.
 pub struct Alpaca {
     http: Http,
     jitter: Mutex<SmallRng>,
@@ -53,19 +87,16 @@ impl fmt::Debug for Alpaca {
 }
 
 impl Alpaca {
-    /// Connects to nothing yet. `jitter_seed` decides how reconnections are spread over time: give each instance a
-    /// random one.
+    /// A client with connections of its own. See [`AlpacaServer`].
     ///
     /// # Errors
-    /// [`ConfigError::NoCryptoProvider`] before [`install_crypto_provider`], [`ConfigError::Client`] when the system's
-    /// certificates cannot be read.
+    /// As [`AlpacaServer::new`].
     pub fn new(
         config: AlpacaConfig,
         credentials: Arc<dyn CredentialSource>,
         jitter_seed: u64,
     ) -> Result<Self, ConfigError> {
-        let jitter = Mutex::new(SmallRng::seed_from_u64(jitter_seed));
-        Ok(Self { http: Http::new(config, credentials)?, jitter })
+        Ok(AlpacaServer::new(config)?.account(credentials, jitter_seed))
     }
 
     /// As [`Alpaca::new`], with a key pair that is known from the start.

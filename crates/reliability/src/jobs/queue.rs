@@ -41,6 +41,8 @@ pub struct Claim<'a> {
     pub queue: &'a str,
     /// Of these kinds: another release's jobs stay where they are.
     pub kinds: &'a [String],
+    /// Not those whose payload's `account_id` is one of these: other instances have these accounts.
+    pub except: &'a [String],
     /// At most so many.
     pub limit: usize,
     /// For this process; an id that is new with every start.

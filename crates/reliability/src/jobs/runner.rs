@@ -70,6 +70,9 @@ struct Registered<S> {
     handler: Box<dyn Handler<S>>,
 }
 
+/// Names the accounts that other instances have at this moment, as texts.
+type Elsewhere = dyn Fn() -> Vec<String> + Send + Sync;
+
 /// The handlers of one queue and all they need. Runs jobs one by one ([`run_due`](Self::run_due)) or on threads
 /// ([`start`](Self::start)).
 pub struct JobRunner<S> {
@@ -82,6 +85,7 @@ pub struct JobRunner<S> {
     pub(super) stopping: CancellationToken,
     runtime: Handle,
     kinds: Vec<String>,
+    elsewhere: Option<Box<Elsewhere>>,
     handlers: HashMap<String, Registered<S>>,
     held: Mutex<HashMap<JobId, Arc<Held>>>,
     counters: Counters,
@@ -108,6 +112,7 @@ impl<S: JobStore> JobRunner<S> {
             stopping: CancellationToken::new(),
             runtime,
             kinds: Vec::new(),
+            elsewhere: None,
             handlers: HashMap::new(),
             held: Mutex::default(),
             counters: Counters::default(),
@@ -118,6 +123,14 @@ impl<S: JobStore> JobRunner<S> {
     #[must_use]
     pub fn control(mut self, control: S) -> Self {
         self.control = control;
+        self
+    }
+
+    /// Leaves jobs of accounts to the instances that have them: `elsewhere` names those accounts before every claim. Jobs
+    /// of an account that nobody has are done by anybody.
+    #[must_use]
+    pub fn leaving(mut self, elsewhere: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        self.elsewhere = Some(Box::new(elsewhere));
         self
     }
 
@@ -180,7 +193,8 @@ impl<S: JobStore> JobRunner<S> {
 
     pub(super) fn claim(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
         let (kinds, lease) = (&self.kinds, self.timings.job_lease);
-        let claim = Claim { queue: &self.queue, kinds, limit, owner: self.owner, lease };
+        let except = self.elsewhere.as_ref().map_or_else(Vec::new, |accounts| accounts());
+        let claim = Claim { queue: &self.queue, kinds, except: &except, limit, owner: self.owner, lease };
         let since = Instant::now(); // trust runs from before the claim
         let jobs = self.store.autocommit(|tx| tx.claim(&claim))?;
         let mut held = self.held();

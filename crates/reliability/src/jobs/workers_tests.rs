@@ -149,8 +149,14 @@ fn leases_of_long_jobs_are_renewed_and_those_of_the_vanished_taken_back() {
 fn a_heap_of_finished_jobs_is_cleared_away_without_waiting_between_batches() {
     let bench = Bench::new();
     let (kinds, count) = (["k".to_owned()], 4 * PRUNE_BATCH + 1);
-    let claim =
-        Claim { queue: "q", kinds: &kinds, limit: count, owner: Uuid::nil(), lease: Duration::from_secs(30) };
+    let claim = Claim {
+        queue: "q",
+        kinds: &kinds,
+        except: &[],
+        limit: count,
+        owner: Uuid::nil(),
+        lease: Duration::from_secs(30),
+    };
     bench
         .store
         .transaction(|tx| {

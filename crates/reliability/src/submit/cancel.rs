@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use plimsoll_core_domain::broker::{Broker, BrokerError, BrokerOrder};
 use plimsoll_core_domain::order::{Order, OrderStatus};
-use plimsoll_core_domain::{BrokerOrderId, OrderId};
+use plimsoll_core_domain::{AccountId, BrokerOrderId, OrderId};
 use serde::{Deserialize, Serialize};
 
 use super::BROKER_QUEUE;
@@ -26,14 +26,17 @@ const NO_ANSWER: &str = "no answer from the broker in time";
 pub struct CancelPayload {
     /// Ours.
     pub order_id: OrderId,
+    /// Its account: the job goes to the instance that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<AccountId>,
 }
 
 impl CancelPayload {
     /// The job to insert in the transaction that takes the wish; it goes before orders that wait.
     #[must_use]
     pub fn job(order: &Order) -> NewJob {
-        let job =
-            NewJob::new(BROKER_QUEUE, CANCEL_ORDER, &Self { order_id: order.id }).dedup(order.id.to_string());
+        let payload = Self { order_id: order.id, account_id: Some(order.account_id) };
+        let job = NewJob::new(BROKER_QUEUE, CANCEL_ORDER, &payload).dedup(order.id.to_string());
         NewJob { priority: -10, ..job }
     }
 }
@@ -68,7 +71,7 @@ where
     for<'a> S::Tx<'a>: SubmitStore,
 {
     fn run(&self, context: &JobContext<'_, S>, job: &Job) -> Result<Settled, JobFailure> {
-        let CancelPayload { order_id } = job.decode()?;
+        let CancelPayload { order_id, .. } = job.decode()?;
         let (order, broker_id) = match begin(context, order_id)? {
             Plan::Settled(settled) => return Ok(settled),
             Plan::Ask(order, id) => (order, id),

@@ -71,6 +71,10 @@ impl JobQueue for MemoryTx<'_> {
             .values_mut()
             .filter(|row| row.state == JobState::Ready && row.run_at <= now && row.job.queue == claim.queue)
             .filter(|row| claim.kinds.contains(&row.job.kind))
+            .filter(|row| {
+                let account = row.job.payload.get("account_id").map(ToString::to_string);
+                account.is_none_or(|account| !claim.except.contains(&account))
+            })
             .collect();
         due.sort_by_key(|row| (row.priority, row.run_at, row.job.lease.id));
         Ok(due

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::faults::Faults;
 use crate::idempotency::{Claimed, IdempotencyStore, KeyClaim, KeyRecord, StoredReply};
 use crate::jobs::{Job, JobId, JobState, JobStore, Wake};
-use crate::leases::{FenceToken, LeaseStore};
+use crate::leases::{FenceToken, LeaseStore, LiveLease};
 use crate::submit::{LockedOrder, OrderEvent, SubmitStore};
 
 /// A job's row.
@@ -40,6 +40,7 @@ pub struct StoredJob {
 struct Lease {
     owner: Uuid,
     expires_at: DateTime<Utc>,
+    ready: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -242,12 +243,74 @@ impl LeaseStore for MemoryTx<'_> {
             return Ok(None);
         }
         let token = self.state.fences.entry(name.to_owned()).or_default();
-        if known.is_none_or(|lease| lease.owner != owner) {
+        let own = known.filter(|lease| lease.owner == owner);
+        if own.is_none() {
             *token += 1;
         }
-        let token = FenceToken(*token);
-        self.state.leases.insert(name.to_owned(), Lease { owner, expires_at });
+        let (token, ready) = (FenceToken(*token), own.is_some_and(|lease| lease.ready));
+        self.state.leases.insert(name.to_owned(), Lease { owner, expires_at, ready });
         Ok(Some(token))
+    }
+
+    fn acquire_leases(
+        &mut self,
+        names: &[String],
+        owner: Uuid,
+        ttl: Duration,
+    ) -> Result<Vec<(String, FenceToken)>, StoreError> {
+        let mut taken = Vec::new();
+        for name in names {
+            taken.extend(self.acquire_lease(name, owner, ttl)?.map(|token| (name.clone(), token)));
+        }
+        Ok(taken)
+    }
+
+    fn renew_leases(
+        &mut self,
+        names: &[String],
+        owner: Uuid,
+        ttl: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let expires_at = self.now + ttl;
+        let mut renewed = Vec::new();
+        for name in names {
+            if let Some(lease) = self.state.leases.get_mut(name).filter(|lease| lease.owner == owner) {
+                lease.expires_at = expires_at;
+                renewed.push(name.clone());
+            }
+        }
+        Ok(renewed)
+    }
+
+    fn live_leases(&mut self, kinds: &[&str]) -> Result<Vec<LiveLease>, StoreError> {
+        let live = self.state.leases.iter().filter(|(name, lease)| {
+            lease.expires_at >= self.now
+                && name.split_once(':').is_some_and(|(kind, _)| kinds.contains(&kind))
+        });
+        Ok(live
+            .map(|(name, lease)| LiveLease { name: name.clone(), owner: lease.owner, ready: lease.ready })
+            .collect())
+    }
+
+    fn mark_ready(&mut self, name: &str, owner: Uuid) -> Result<bool, StoreError> {
+        let lease = self.state.leases.get_mut(name).filter(|lease| lease.owner == owner);
+        Ok(lease.map(|lease| lease.ready = true).is_some())
+    }
+
+    fn release_leases(&mut self, names: &[String], owner: Uuid) -> Result<usize, StoreError> {
+        let mut released = 0;
+        for name in names {
+            released += usize::from(self.release_lease(name, owner)?);
+        }
+        Ok(released)
+    }
+
+    fn forget_leases(&mut self, kinds: &[&str]) -> Result<usize, StoreError> {
+        let before = self.state.leases.len();
+        self.state
+            .leases
+            .retain(|name, _| name.split_once(':').is_none_or(|(kind, _)| !kinds.contains(&kind)));
+        Ok(before - self.state.leases.len())
     }
 
     fn release_lease(&mut self, name: &str, owner: Uuid) -> Result<bool, StoreError> {

@@ -85,6 +85,22 @@ struct Queue {
     queue: String,
 }
 
+macro_rules! claim_jobs {
+    ($condition:literal) => {
+        concat!(
+            "WITH pick AS MATERIALIZED (SELECT id FROM jobs \
+               WHERE state = 'ready' AND queue = ? AND kind = ANY(?) AND run_at <= now() ",
+            $condition,
+            "ORDER BY priority, run_at, id LIMIT ? FOR UPDATE SKIP LOCKED), \
+             taken AS (UPDATE jobs j SET state = 'leased', attempt = attempt + 1, lease_token = lease_token + 1, \
+               lease_owner = ?, lease_until = now() + ? * interval '1 microsecond' \
+               FROM pick WHERE j.id = pick.id RETURNING j.*) \
+             SELECT id, lease_token, queue, kind, attempt, max_attempts, crash_count, dedup_key, payload, parent_id, \
+               created_at FROM taken ORDER BY priority, run_at, id"
+        )
+    };
+}
+
 impl JobQueue for Tx<'_> {
     fn enqueue(&mut self, job: &NewJob) -> Result<Option<JobId>, StoreError> {
         let attempts = i32::try_from(job.max_attempts)
@@ -112,23 +128,21 @@ impl JobQueue for Tx<'_> {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Job>, StoreError> {
-        let rows = prepared(
-            "WITH pick AS MATERIALIZED (SELECT id FROM jobs \
-               WHERE state = 'ready' AND queue = ? AND kind = ANY(?) AND run_at <= now() \
-               ORDER BY priority, run_at, id LIMIT ? FOR UPDATE SKIP LOCKED), \
-             taken AS (UPDATE jobs j SET state = 'leased', attempt = attempt + 1, lease_token = lease_token + 1, \
-               lease_owner = ?, lease_until = now() + ? * interval '1 microsecond' \
-               FROM pick WHERE j.id = pick.id RETURNING j.*) \
-             SELECT id, lease_token, queue, kind, attempt, max_attempts, crash_count, dedup_key, payload, parent_id, \
-               created_at FROM taken ORDER BY priority, run_at, id",
-        )
-        .bind::<Text, _>(claim.queue)
-        .bind::<Array<Text>, _>(claim.kinds)
-        .bind::<BigInt, _>(limit(claim.limit))
-        .bind::<SqlUuid, _>(claim.owner)
-        .bind::<BigInt, _>(micros(claim.lease))
-        .load::<JobRow>(self.conn())
-        .store()?;
+        let text = if claim.except.is_empty() {
+            claim_jobs!("")
+        } else {
+            claim_jobs!("AND coalesce(payload ->> 'account_id', '') <> ALL(?) ")
+        };
+        let mut statement = prepared(text).bind::<Text, _>(claim.queue).bind::<Array<Text>, _>(claim.kinds);
+        if !claim.except.is_empty() {
+            statement = statement.bind::<Array<Text>, _>(claim.except);
+        }
+        let rows = statement
+            .bind::<BigInt, _>(limit(claim.limit))
+            .bind::<SqlUuid, _>(claim.owner)
+            .bind::<BigInt, _>(micros(claim.lease))
+            .load::<JobRow>(self.conn())
+            .store()?;
         rows.into_iter().map(Job::try_from).collect()
     }
 

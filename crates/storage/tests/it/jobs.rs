@@ -41,7 +41,7 @@ impl Bench {
 
     fn claim(&self, limit: usize, lease: Duration) -> Vec<Job> {
         let owner = Uuid::from_u128(1);
-        let claim = Claim { queue: "q", kinds: &self.kinds, limit, owner, lease };
+        let claim = Claim { queue: "q", kinds: &self.kinds, except: &[], limit, owner, lease };
         self.db.autocommit(|tx| tx.claim(&claim)).unwrap()
     }
 
@@ -410,6 +410,63 @@ fn a_lease_has_one_owner_and_its_token_grows_with_every_change() {
 }
 
 #[test]
+fn many_leases_are_kept_by_one_statement_each_time() {
+    let bench = Bench::new();
+    let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let names: Vec<String> = (1..=200).map(|n| format!("account:{n}")).collect();
+    let acquire = |names: &[String], owner, ttl_ms| {
+        let ttl = Duration::from_millis(ttl_ms);
+        bench.db.transaction(|tx| tx.acquire_leases(names, owner, ttl)).unwrap()
+    };
+    let live = || bench.db.autocommit(|tx| tx.live_leases(&["account", "instance"])).unwrap();
+    assert_eq!(acquire(&names[..150], a, 15_000).len(), 150);
+    let of_b = acquire(&names, b, 15_000);
+    assert_eq!(of_b.len(), 50, "what another has is left out");
+    assert!(of_b.iter().all(|(name, token)| names[150..].contains(name) && *token == FenceToken(1)));
+    assert_eq!(
+        acquire(&names[..1], a, 15_000),
+        [(names[0].clone(), FenceToken(1))],
+        "its own keep their tokens"
+    );
+    assert!(bench.db.transaction(|tx| tx.mark_ready(&names[0], a)).unwrap());
+    assert!(!bench.db.transaction(|tx| tx.mark_ready(&names[0], b)).unwrap());
+
+    let counter = bench.db.count_queries();
+    let ttl = Duration::from_millis(1);
+    let renewed = bench.db.autocommit(|tx| tx.renew_leases(&names, a, ttl)).unwrap();
+    assert_eq!(counter.sent(), 1);
+    assert_eq!(renewed.len(), 150);
+    thread::sleep(Duration::from_millis(5));
+    assert_eq!(live().len(), 50, "those of a have run out");
+    let taken = acquire(&names[..2], b, 15_000);
+    assert_eq!(taken, [(names[0].clone(), FenceToken(2)), (names[1].clone(), FenceToken(2))]);
+    assert!(live().iter().all(|lease| lease.owner == b && !lease.ready), "a new owner is not ready");
+    assert_eq!(bench.db.transaction(|tx| tx.release_leases(&names, b)).unwrap(), 52);
+    assert_eq!(bench.db.transaction(|tx| tx.forget_leases(&["account"])).unwrap(), 148);
+    assert_eq!(live(), []);
+}
+
+#[test]
+fn jobs_of_accounts_that_another_instance_has_are_left_to_it() {
+    let bench = Bench::new();
+    let of = |account: i64| NewJob::new("q", "k", &json!({ "account_id": account }));
+    let ids: Vec<_> = [of(1), of(2), NewJob::new("q", "k", &json!({})), of(12)]
+        .iter()
+        .map(|job| bench.enqueue(job).unwrap())
+        .collect();
+    let claim = |except: &[&str]| -> Vec<JobId> {
+        let except: Vec<String> = except.iter().map(|account| (*account).to_owned()).collect();
+        let (kinds, owner) = (&bench.kinds, Uuid::from_u128(1));
+        let claim = Claim { queue: "q", kinds, except: &except, limit: 10, owner, lease: LEASE };
+        let jobs = bench.db.autocommit(|tx| tx.claim(&claim)).unwrap();
+        jobs.into_iter().map(|job| job.lease.id).collect()
+    };
+    assert_eq!(claim(&["1", "2"]), [ids[2], ids[3]]);
+    assert_eq!(claim(&["2"]), [ids[0]]);
+    assert_eq!(claim(&[]), [ids[1]]);
+}
+
+#[test]
 fn a_takeover_waits_for_an_open_effect_and_a_renewal_does_not() {
     let bench = Bench::new();
     let acquire = |owner: u128, ttl_ms: u64| {
@@ -455,8 +512,14 @@ fn both_implementations_of_the_queue_agree() {
         let mut leases: Vec<JobLease> = Vec::new();
         let claim = |leases: &mut Vec<JobLease>, limit| {
             store(&mut |tx| {
-                let claim =
-                    Claim { queue: "q", kinds: &kinds, limit, owner: Uuid::from_u128(1), lease: LEASE };
+                let claim = Claim {
+                    queue: "q",
+                    kinds: &kinds,
+                    except: &[],
+                    limit,
+                    owner: Uuid::from_u128(1),
+                    lease: LEASE,
+                };
                 let jobs = tx.claim(&claim).unwrap();
                 leases.extend(jobs.iter().map(|job| job.lease));
                 // ids have gaps in a database, and there time goes on between the statements

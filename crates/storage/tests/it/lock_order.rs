@@ -89,6 +89,7 @@ const USE_CASES: &[UseCase] = &[
         let claim = plimsoll_reliability::jobs::Claim {
             queue: "broker",
             kinds: &kinds,
+            except: &[],
             limit: 5,
             owner,
             lease: std::time::Duration::from_secs(30),
