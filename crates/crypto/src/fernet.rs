@@ -17,7 +17,7 @@ use secrecy::SecretSlice;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::SecretKey;
+use crate::{SecretKey, encoded};
 
 /// PBKDF2-HMAC-SHA256 iterations of keys made from a password, where nothing else is known.
 pub const DEFAULT_PASSWORD_ITERATIONS: u32 = 100_000;
@@ -88,7 +88,7 @@ impl FernetKey {
     ///
     /// [`FernetKeyError::Malformed`].
     pub fn parse(text: &str) -> Result<Self, FernetKeyError> {
-        let bytes = decode(text).map(Zeroizing::new).ok_or(FernetKeyError::Malformed)?;
+        let bytes = decode(text).ok_or(FernetKeyError::Malformed)?;
         SecretKey::try_from(&bytes[..]).map(Self).map_err(|_| FernetKeyError::Malformed)
     }
 
@@ -155,9 +155,9 @@ impl fmt::Debug for FernetKey {
     }
 }
 
-fn decode(text: &str) -> Option<Vec<u8>> {
+fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.trim().as_bytes();
-    BASE64URL.decode(text).or_else(|_| BASE64URL_NOPAD.decode(text)).ok()
+    encoded::decode(&BASE64URL, text).or_else(|| encoded::decode(&BASE64URL_NOPAD, text))
 }
 
 #[cfg(test)]

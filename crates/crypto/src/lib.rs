@@ -4,6 +4,7 @@ pub mod canonical;
 mod client_order_id;
 mod data_key;
 mod device_cookie;
+mod encoded;
 pub mod fernet;
 mod installation_key;
 mod key_ring;

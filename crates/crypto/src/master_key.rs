@@ -1,4 +1,4 @@
-use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use pbkdf2::pbkdf2_hmac;
 use rand::CryptoRng;
 use sha2::Sha256;
@@ -6,6 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::SecretKey;
+use crate::encoded::decode;
 
 /// Fewest characters (Unicode code points, after NFC) of a pass phrase (NIST SP 800-63B-4, 3.1.1.2).
 pub const MIN_PASS_PHRASE_CHARS: usize = 15;
@@ -227,7 +228,9 @@ fn read(text: &str) -> Result<Material, MasterKeyError> {
     {
         return Err(MasterKeyError::Wrapped);
     }
-    let phrase: Zeroizing<String> = Zeroizing::new(text.nfc().collect());
+    // Room for the longest that NFC makes of it: growing would leave copies behind.
+    let mut phrase = Zeroizing::new(String::with_capacity(text.len() * 3));
+    phrase.extend(text.nfc());
     let mut chars = phrase.chars();
     let first = chars.next();
     if chars.all(|c| Some(c) == first) {
@@ -278,10 +281,6 @@ fn decoded(text: &str) -> Result<Option<(SecretKey, KeyForm)>, MasterKeyError> {
 fn sized(bytes: Option<Zeroizing<Vec<u8>>>, encoding: &'static str) -> Result<SecretKey, MasterKeyError> {
     let bytes = bytes.ok_or(MasterKeyError::Mistyped { encoding })?;
     SecretKey::try_from(&bytes[..]).map_err(|_| MasterKeyError::WrongLength { encoding, bytes: bytes.len() })
-}
-
-fn decode(encoding: &Encoding, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    encoding.decode(text).ok().map(Zeroizing::new)
 }
 
 /// Whether the text would decode to 24–40 bytes if both alphabets could be mixed, trailing bits and padding were not

@@ -7,9 +7,9 @@ use rand::CryptoRng;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::SecretKey;
+use crate::{SecretKey, encoded};
 
 /// SHA-256 of a token, as stored and looked up by. It opens nothing.
 ///
@@ -134,7 +134,11 @@ impl ApiToken {
     /// The text form, to be shown to its owner once.
     #[must_use]
     pub fn expose_text(&self) -> SecretString {
-        let mut text = format!("{}{}{}", Self::PREFIX, BASE32_NOPAD.encode(self.0.expose()), self.checksum());
+        let length = Self::PREFIX.len() + API_BODY_CHARS + API_CHECKSUM_CHARS;
+        let mut text = String::with_capacity(length); // exact, so that no copy is left behind
+        text.push_str(Self::PREFIX);
+        BASE32_NOPAD.encode_append(self.0.expose(), &mut text);
+        text.push_str(&self.checksum());
         text.make_ascii_lowercase();
         text.into()
     }
@@ -159,10 +163,8 @@ impl fmt::Debug for ApiToken {
 }
 
 fn decode(encoding: &data_encoding::Encoding, text: &[u8]) -> Result<SecretKey, MalformedToken> {
-    let mut bytes = encoding.decode(text).map_err(|_| MalformedToken)?;
-    let key = SecretKey::try_from(&bytes[..]).map_err(|_| MalformedToken);
-    bytes.zeroize();
-    key
+    let bytes = encoded::decode(encoding, text).ok_or(MalformedToken)?;
+    SecretKey::try_from(&bytes[..]).map_err(|_| MalformedToken)
 }
 
 #[cfg(test)]

@@ -149,6 +149,9 @@ fn keys_have_32_bytes_and_passwords_their_parameters() {
     ] {
         assert_eq!(FernetKey::parse(bad).unwrap_err(), FernetKeyError::Malformed, "{bad}");
     }
+    // 31 bytes and one more, each with its own padding: what many decoders take for 32 bytes.
+    let joined = format!("{}AA==", BASE64URL.encode(&[1; 31]));
+    assert_eq!(FernetKey::parse(&joined).unwrap_err(), FernetKeyError::Malformed);
     for length in [31, 33] {
         let text = BASE64URL.encode(&vec![1; length]);
         assert_eq!(FernetKey::parse(&text).unwrap_err(), FernetKeyError::Malformed);
