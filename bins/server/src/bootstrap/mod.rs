@@ -11,6 +11,6 @@ pub use data_dir::{is_locked, prepare, write_private};
 pub use database::Databases;
 pub use error::StartError;
 pub(crate) use error::root_cause;
-pub use keys::{generate_key, key_ring};
+pub use keys::{Settle, generate_key, key_ring};
 pub use paper::start_paper_broker;
 pub use progress::Progress;

@@ -204,8 +204,28 @@ pub enum AuditCommand {
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Print a new random key, fit for ENCRYPTION_KEY and WEBHOOK_SECRET
-    Generate,
+    /// Print a new random key, fit for ENCRYPTION_KEY and WEBHOOK_SECRET; it is kept nowhere
+    Generate {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print master keys by their ids, and how many stored values need each
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Seal everything that an earlier key sealed with ENCRYPTION_KEY, while servers run: exit code 0 when no earlier key
+    /// is needed any more, else 3
+    Rotate {
+        /// Only open everything and say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use plimsoll_storage::platform::audit::{Anchor, AuditReport};
 use plimsoll_storage::platform::keys::PlatformKeys;
 use serde_json::json;
 
-use crate::bootstrap::{Databases, StartError, key_ring, prepare};
+use crate::bootstrap::{Databases, Settle, StartError, key_ring, prepare};
 use crate::config::{Environment, Settings};
 
 /// The log does not verify.
@@ -32,8 +32,8 @@ pub(super) fn verify(
     let data_dir = prepare(&settings.data_dir)?;
     let databases = Databases::open_beside(settings, environment)?;
     databases.migrate()?;
-    let ring = key_ring(&settings.keys, &data_dir, &mut OsRandom)?;
     let db = databases.pool(PoolKind::Jobs, 1)?;
+    let ring = key_ring(&settings.keys, &data_dir, &db, Settle::Now, &mut OsRandom)?;
     let keys = PlatformKeys::load_or_create(&db, &ring, &mut OsRandom)?;
     let db = db.with_keys(Arc::new(keys));
     let report = db.read_snapshot_blocking(|tx| match &anchor {

@@ -1,11 +1,13 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 needs attention (the database is not
-//! to be reached).
+//! to be reached, an earlier key is still needed).
 
 mod args;
 mod audit;
 mod check;
 mod health;
+mod key;
 mod password;
+mod rotation;
 mod setup_token;
 mod user;
 mod user_admin;
@@ -15,11 +17,9 @@ pub use args::{
 };
 
 use clap::CommandFactory;
-use plimsoll_crypto::OsRandom;
 use plimsoll_observability::config_report::{Severity, Verdict};
-use secrecy::ExposeSecret;
 
-use crate::bootstrap::{Databases, StartError, generate_key, prepare, root_cause};
+use crate::bootstrap::{Databases, StartError, prepare, root_cause};
 use crate::config::{Environment, Purpose, Settings, load};
 use crate::demo;
 use crate::runtime::{self, Mode};
@@ -90,9 +90,17 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
             let settings = settings(global, environment, Purpose::Serve)?;
             Ok(audit::verify(&settings, environment, anchor.as_deref(), json)?)
         }
-        Command::Key { command: KeyCommand::Generate } => {
-            println!("{}", generate_key(&mut OsRandom).expose_secret());
+        Command::Key { command: KeyCommand::Generate { json } } => {
+            key::generate(json);
             Ok(0)
+        }
+        Command::Key { command: KeyCommand::List { json } } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(key::list(&settings, environment, json)?)
+        }
+        Command::Key { command: KeyCommand::Rotate { dry_run, json } } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(key::rotate(&settings, environment, dry_run, json)?)
         }
         Command::Openapi => {
             println!("{}", plimsoll_api::openapi_document());

@@ -8,7 +8,7 @@ use plimsoll_crypto::OsRandom;
 use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::keys::PlatformKeys;
 
-use crate::bootstrap::{Databases, StartError, key_ring, prepare};
+use crate::bootstrap::{Databases, Settle, StartError, key_ring, prepare};
 use crate::config::{Environment, Settings};
 use crate::setup;
 
@@ -20,8 +20,8 @@ pub(super) fn print(settings: &Settings, environment: &Environment) -> Result<()
     let data_dir = prepare(&settings.data_dir)?;
     let databases = Databases::open_beside(settings, environment)?;
     databases.migrate()?;
-    let ring = key_ring(&settings.keys, &data_dir, &mut OsRandom)?;
     let db = databases.pool(PoolKind::Control, 2)?;
+    let ring = key_ring(&settings.keys, &data_dir, &db, Settle::Now, &mut OsRandom)?;
     let keys = PlatformKeys::load_or_create(&db, &ring, &mut OsRandom)?;
     let db = db.with_keys(Arc::new(keys));
     let token = setup::setup_token(&db, &AccountPolicy::default(), SystemClock.now())?

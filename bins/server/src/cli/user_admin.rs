@@ -19,7 +19,7 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::{AfterCommit, CommitNote, Db, PoolKind};
 use serde_json::{Value, json};
 
-use crate::bootstrap::{Databases, StartError, key_ring, prepare};
+use crate::bootstrap::{Databases, Settle, StartError, key_ring, prepare};
 use crate::config::{Environment, Settings};
 use crate::service::random_id;
 
@@ -53,8 +53,8 @@ impl Opened {
         let data_dir = prepare(&settings.data_dir)?;
         let databases = Databases::open_beside(settings, environment)?;
         databases.migrate()?;
-        let ring = key_ring(&settings.keys, &data_dir, &mut OsRandom)?;
         let db = databases.pool(PoolKind::Control, 2)?;
+        let ring = key_ring(&settings.keys, &data_dir, &db, Settle::Now, &mut OsRandom)?;
         let keys = Arc::new(PlatformKeys::load_or_create(&db, &ring, &mut OsRandom)?);
         let notifier = Notifier::start(&databases.app, NotifierSettings::default())
             .map_err(|source| StartError::System { what: "starting a thread", source })?;

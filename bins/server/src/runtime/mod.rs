@@ -26,7 +26,9 @@ use plimsoll_storage::platform::accounts::BrokerAccountRow;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::bootstrap::{Databases, Progress, StartError, is_locked, key_ring, prepare, start_paper_broker};
+use crate::bootstrap::{
+    Databases, Progress, Settle, StartError, is_locked, key_ring, prepare, start_paper_broker,
+};
 use crate::config::{Environment, Profile, Settings};
 use crate::demo::{self, DemoBroker, DemoDatabase, DemoLogins};
 use crate::mail::Postman;
@@ -82,12 +84,12 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     let applied = databases.migrate()?.applied.len();
     progress.step(&format!("schema is current, {applied} migrations applied"));
 
+    let ring = unlocked(settings, &databases, &data_dir)?;
     let access = broker_access(settings, &databases)?;
     if let Some(paper) = &access.paper {
         progress.step(&format!("paper broker answers at {}", paper.url()));
     }
 
-    let ring = key_ring(&settings.keys, &data_dir, &mut OsRandom)?;
     let mut logins = None;
     if mode == Mode::Demo {
         logins = Some(seeded(settings, &databases, &access, &ring, &data_dir, address)?);
@@ -162,6 +164,14 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     }
     tracing::info!(duration_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX), "Stopped.");
     Ok(code)
+}
+
+/// The key ring, checked against all that is stored before anything else uses it.
+fn unlocked(settings: &Settings, databases: &Databases, data_dir: &Path) -> Result<KeyRing, StartError> {
+    let db = databases.pool(PoolKind::Control, 1)?;
+    let ring = key_ring(&settings.keys, data_dir, &db, Settle::Now, &mut OsRandom)?;
+    db.read_blocking(|tx| tx.check_key_ring(&ring))?;
+    Ok(ring)
 }
 
 /// The demonstration's users: made at its first start, and the file that tells how to get in written anew.

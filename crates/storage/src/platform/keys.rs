@@ -1,4 +1,8 @@
-//! The installation's own random keys: made once, kept sealed by the key ring.
+//! The installation's own random keys: made once, kept sealed by the key ring; and the ring's keys as the database knows them.
+
+mod columns;
+mod known;
+mod rotate;
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +12,14 @@ use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::{OrderSource, SourceKind};
 use plimsoll_core_domain::{AccountId, ClientOrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::{
-    ClientOrderIdKey, CryptoRng, DeviceCookies, InstallationKey, KeyPurpose, KeyRing, MacChain, OpenError,
-    OrderOrigin, Pepper,
+    ClientOrderIdKey, CryptoRng, DeviceCookies, InstallationKey, KeyId, KeyPurpose, KeyRing, MacChain,
+    OpenError, OrderOrigin, Pepper,
 };
 use plimsoll_reliability::idempotency::IdempotencyKey;
 
+pub use self::columns::{NOT_SEALED_BY_THE_RING, SEALED_COLUMNS, SealedColumn};
+pub use self::known::{KeyUse, KnownKey};
+pub use self::rotate::{Place, Rotated, RotationMode};
 use super::audit::no_keys;
 use super::orders::ClientOrderIds;
 use crate::db::errors::StoreResult;
@@ -44,9 +51,14 @@ impl fmt::Debug for PlatformKeys {
 /// Why the installation's keys are not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// The key that sealed them is not in the ring.
-    #[error("ENCRYPTION_KEY is not the key that this database was set up with")]
-    WrongKey(#[source] OpenError),
+    /// Stored values need a key that is not in the ring.
+    #[error("{}", not_in_ring(missing, *none))]
+    NotInRing {
+        /// The keys that are needed.
+        missing: Vec<KeyId>,
+        /// Whether the ring has none of the keys that are needed: a wrong one was given.
+        none: bool,
+    },
     /// The key ring has the key, but the stored bytes are not what it sealed.
     #[error("the installation's key `{name}` in the database is damaged")]
     Damaged {
@@ -61,16 +73,36 @@ pub enum KeysError {
     Store(#[from] StoreError),
 }
 
+/// What is wrong and what to do about it; ids only, which tell nothing of the keys.
+fn not_in_ring(missing: &[KeyId], none: bool) -> String {
+    let ids = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let keys = if missing.len() == 1 { "key" } else { "keys" };
+    if none {
+        format!(
+            "ENCRYPTION_KEY is not the key that this database was set up with, which is {ids}: set that one, or name it \
+             in ENCRYPTION_KEYS_OLD if ENCRYPTION_KEY is to replace it"
+        )
+    } else {
+        format!(
+            "stored values need the {keys} {ids}, not in ENCRYPTION_KEY and not in ENCRYPTION_KEYS_OLD: keep every \
+             earlier key in ENCRYPTION_KEYS_OLD until `plimsoll key list` shows no rows for it"
+        )
+    }
+}
+
 impl PlatformKeys {
-    /// The keys of a database, made now where it has none yet, all in one transaction.
+    /// The keys of a database, made now where it has none yet, all in one transaction, in which the ring is checked
+    /// against everything that is stored and its keys are remembered by their ids.
     ///
     /// # Errors
-    /// The ring does not open them, and then nothing was made either; or the store's own.
+    /// The ring does not have a key that is needed, and then nothing was made either; or the store's own.
     pub fn load_or_create<R>(db: &Db, ring: &KeyRing, rng: &mut R) -> Result<Self, KeysError>
     where
         R: CryptoRng + ?Sized,
     {
         let (audit, order_ids, pepper, devices) = db.run_blocking(|tx| {
+            tx.check_key_ring(ring)?;
+            tx.register_keys(ring)?;
             let mut key = |purpose| tx.installation_key(ring, purpose, rng);
             Ok::<_, KeysError>((
                 key(KeyPurpose::AuditMac)?,
@@ -155,7 +187,7 @@ impl Tx<'_> {
                 StoreError::inconsistent("installation_keys", "name", purpose.name(), "gone after its insert")
             })?;
         InstallationKey::unwrap(ring, purpose, &kept.sealed).map_err(|source| match source {
-            OpenError::UnknownKey(_) => KeysError::WrongKey(source),
+            OpenError::UnknownKey(id) => KeysError::NotInRing { missing: vec![id], none: true },
             _ => KeysError::Damaged { name: purpose.name(), source },
         })
     }
