@@ -19,7 +19,7 @@ pub use args::{
 use clap::CommandFactory;
 use plimsoll_observability::config_report::{Severity, Verdict};
 
-use crate::bootstrap::{Databases, StartError, prepare, root_cause};
+use crate::bootstrap::{Databases, StartError, harden, prepare, root_cause};
 use crate::config::{Environment, Purpose, Settings, load};
 use crate::demo;
 use crate::runtime::{self, Mode};
@@ -113,7 +113,8 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
     }
 }
 
-/// The settings, or all that is wrong with them on standard error. Warnings are said too.
+/// The settings, or all that is wrong with them on standard error. Warnings are said too. From here on the process may
+/// hold keys, so it is hardened as its profile has it.
 fn settings(global: &GlobalArgs, environment: &Environment, purpose: Purpose) -> Result<Settings, Stop> {
     let loaded = load(&global.flags(), environment, purpose);
     let said = match loaded.report.verdict() {
@@ -123,7 +124,9 @@ fn settings(global: &GlobalArgs, environment: &Environment, purpose: Purpose) ->
     for finding in loaded.report.of(said) {
         eprintln!("plimsoll: {finding}");
     }
-    loaded.settings.ok_or(Stop::Said(WRONG))
+    let settings = loaded.settings.ok_or(Stop::Said(WRONG))?;
+    harden(settings.profile);
+    Ok(settings)
 }
 
 fn start_logging(settings: &Settings) -> Result<(), StartError> {

@@ -16,6 +16,7 @@ mod auth_user_admin;
 mod auth_verification;
 mod db;
 mod jobs;
+mod keys;
 mod lock_order;
 mod migrations;
 mod notifications;
