@@ -3,6 +3,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
@@ -94,10 +95,11 @@ struct Master {
     subkeys: RwLock<Vec<Arc<Subkey>>>,
 }
 
-struct Subkey {
+/// What seals the values of one column under one master key.
+pub(crate) struct Subkey {
     table: String,
     column: String,
-    key: SecretKey,
+    pub(crate) cipher: XChaCha20Poly1305,
 }
 
 impl Master {
@@ -105,25 +107,21 @@ impl Master {
         Arc::new(Self { key, subkeys: RwLock::default() })
     }
 
-    fn sealing_key(&self, table: &str, column: &str) -> SecretKey {
+    fn subkey(&self, table: &str, column: &str) -> Arc<Subkey> {
         let found = |subkeys: &[Arc<Subkey>]| {
-            let subkey = subkeys.iter().find(|subkey| subkey.column == column && subkey.table == table);
-            subkey.map(|subkey| subkey.key.clone())
+            subkeys.iter().find(|subkey| subkey.column == column && subkey.table == table).cloned()
         };
-        if let Some(key) = found(&self.subkeys.read().unwrap_or_else(PoisonError::into_inner)) {
-            return key;
+        if let Some(subkey) = found(&self.subkeys.read().unwrap_or_else(PoisonError::into_inner)) {
+            return subkey;
         }
-        let info = [SEALING_LABEL, table.as_bytes(), b".", column.as_bytes()];
-        let key = self.key.derive(None, &info);
+        let key = self.key.derive(None, &[SEALING_LABEL, table.as_bytes(), b".", column.as_bytes()]);
+        let cipher = XChaCha20Poly1305::new_from_slice(key.expose()).expect("the cipher's key has 32 bytes");
+        let subkey = Arc::new(Subkey { table: table.to_owned(), column: column.to_owned(), cipher });
         let mut subkeys = self.subkeys.write().unwrap_or_else(PoisonError::into_inner);
         if subkeys.len() < MAX_SUBKEYS && found(&subkeys).is_none() {
-            subkeys.push(Arc::new(Subkey {
-                table: table.to_owned(),
-                column: column.to_owned(),
-                key: key.clone(),
-            }));
+            subkeys.push(Arc::clone(&subkey));
         }
-        key
+        subkey
     }
 }
 
@@ -185,8 +183,8 @@ impl KeyRing {
     }
 
     /// The sealing subkey of one table column.
-    pub(crate) fn sealing_key(&self, id: KeyId, table: &str, column: &str) -> Option<SecretKey> {
-        self.keys.get(&id).map(|master| master.sealing_key(table, column))
+    pub(crate) fn subkey(&self, id: KeyId, table: &str, column: &str) -> Option<Arc<Subkey>> {
+        self.keys.get(&id).map(|master| master.subkey(table, column))
     }
 }
 
@@ -198,6 +196,8 @@ impl fmt::Debug for KeyRing {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use chacha20poly1305::aead::Aead;
+
     use super::*;
 
     pub(crate) fn master(seed: u8) -> MasterKey {
@@ -241,8 +241,7 @@ pub(crate) mod tests {
             key(active, b"salt", b"mac"),
             key(active, b"tlas", b"data"),
             key(old, b"salt", b"data"),
-            *ring.sealing_key(active, "a", "b").unwrap().expose(),
-            *ring.sealing_key(active, "a", "c").unwrap().expose(),
+            *master(100).key.derive(Some(b"salt"), &[SEALING_LABEL, b"data"]).expose(),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
@@ -253,13 +252,16 @@ pub(crate) mod tests {
     #[test]
     fn subkeys_are_the_same_kept_or_derived() {
         let ring = KeyRing::new(&master(100));
-        let column = |i: usize| format!("column{}", i % (2 * MAX_SUBKEYS));
+        let tag = |cipher: &XChaCha20Poly1305| cipher.encrypt(&[7; 24].into(), &b""[..]).unwrap();
+        let mut tags = std::collections::HashSet::new();
         for i in 0..4 * MAX_SUBKEYS {
-            let column = column(i);
-            let kept = ring.clone().sealing_key(ring.active(), "table", &column).unwrap();
-            let info = [SEALING_LABEL, b"table.", column.as_bytes()];
-            assert_eq!(kept, master(100).key.derive(None, &info), "{column}");
+            let column = format!("column{}", i % (2 * MAX_SUBKEYS));
+            let kept = tag(&ring.clone().subkey(ring.active(), "table", &column).unwrap().cipher);
+            let derived = master(100).key.derive(None, &[SEALING_LABEL, b"table.", column.as_bytes()]);
+            assert_eq!(kept, tag(&XChaCha20Poly1305::new_from_slice(derived.expose()).unwrap()), "{column}");
+            tags.insert(kept);
         }
+        assert_eq!(tags.len(), 2 * MAX_SUBKEYS);
         assert_eq!(ring.keys[&ring.active()].subkeys.read().unwrap().len(), MAX_SUBKEYS);
     }
 

@@ -8,14 +8,13 @@
 //! Values of version 1, which had the fields of the place as associated data and stored nothing of it, still open.
 
 use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use rand::CryptoRng;
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::canonical::Encoder;
-use crate::{KeyId, KeyRing, SecretKey};
+use crate::{KeyId, KeyRing};
 
 mod v1;
 
@@ -81,7 +80,7 @@ pub fn seal<R: CryptoRng + ?Sized>(ring: &KeyRing, aad: &Aad<'_>, plaintext: &[u
     let mut nonce = [0; 24];
     rng.fill_bytes(&mut nonce);
     let id = ring.active();
-    let key = ring.sealing_key(id, aad.table, aad.column).expect("the active key is in the ring");
+    let subkey = ring.subkey(id, aad.table, aad.column).expect("the active key is in the ring");
     let mut sealed = Vec::with_capacity(plaintext.len() + OVERHEAD);
     sealed.push(VERSION);
     sealed.extend_from_slice(id.as_bytes());
@@ -89,7 +88,7 @@ pub fn seal<R: CryptoRng + ?Sized>(ring: &KeyRing, aad: &Aad<'_>, plaintext: &[u
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(plaintext);
     let (header, body) = sealed.split_at_mut(NONCE.end);
-    let tag = encrypt(&key, &nonce, header, body);
+    let tag = encrypt(&subkey.cipher, &nonce, header, body);
     sealed.extend_from_slice(&tag);
     sealed
 }
@@ -101,14 +100,14 @@ pub fn seal<R: CryptoRng + ?Sized>(ring: &KeyRing, aad: &Aad<'_>, plaintext: &[u
 /// See [`OpenError`].
 pub fn open(ring: &KeyRing, aad: &Aad<'_>, sealed: &[u8]) -> Result<SecretSlice<u8>, OpenError> {
     let id = sealed_with(sealed)?;
-    let key = ring.sealing_key(id, aad.table, aad.column).ok_or(OpenError::UnknownKey(id))?;
+    let subkey = ring.subkey(id, aad.table, aad.column).ok_or(OpenError::UnknownKey(id))?;
     if sealed[0] == v1::VERSION {
-        return v1::open(&key, id, aad, sealed);
+        return v1::open(&subkey.cipher, id, aad, sealed);
     }
     let (header, ciphertext) = sealed.split_at(NONCE.end);
     let nonce = header[NONCE].try_into().expect("the header ends with the nonce");
-    let plaintext = decrypt(&key, &nonce, header, ciphertext)?;
-    if aad.digest().ct_eq(&header[PLACE_DIGEST]).into() { Ok(plaintext) } else { Err(OpenError::Misplaced) }
+    let plaintext = decrypt(&subkey.cipher, &nonce, header, ciphertext)?;
+    if aad.digest() == header[PLACE_DIGEST] { Ok(plaintext) } else { Err(OpenError::Misplaced) }
 }
 
 /// The id of the key that a value was sealed with, whether or not the ring still has it.
@@ -147,27 +146,23 @@ pub fn reseal<R: CryptoRng + ?Sized>(
     Ok(Some(seal(ring, aad, plaintext.expose_secret(), rng)))
 }
 
-fn cipher(key: &SecretKey) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new_from_slice(key.expose()).expect("the cipher's key has 32 bytes")
-}
-
 /// Encrypts in place and returns the tag.
-fn encrypt(key: &SecretKey, nonce: &[u8; 24], aad: &[u8], text: &mut [u8]) -> Tag {
-    cipher(key)
+fn encrypt(cipher: &XChaCha20Poly1305, nonce: &[u8; 24], aad: &[u8], text: &mut [u8]) -> Tag {
+    cipher
         .encrypt_inout_detached(&XNonce::from(*nonce), aad, text.into())
         .expect("the plaintext is below the cipher's 256 GiB")
 }
 
 /// Checks and decrypts a ciphertext that its tag follows.
 fn decrypt(
-    key: &SecretKey,
+    cipher: &XChaCha20Poly1305,
     nonce: &[u8; 24],
     aad: &[u8],
     ciphertext: &[u8],
 ) -> Result<SecretSlice<u8>, OpenError> {
     let (body, tag) = ciphertext.split_last_chunk::<TAG_BYTES>().ok_or(OpenError::Refused)?;
     let mut text = body.to_vec();
-    cipher(key)
+    cipher
         .decrypt_inout_detached(&XNonce::from(*nonce), aad, text.as_mut_slice().into(), &Tag::from(*tag))
         .map_err(|_| OpenError::Refused)?;
     Ok(SecretSlice::from(text))

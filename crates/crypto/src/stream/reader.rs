@@ -14,7 +14,7 @@ pub struct OpeningReader<R> {
     inner: R,
     chunks: Chunks,
     /// Sealed bytes that were read of the next chunk, or the plaintext of the current one.
-    buffer: Zeroizing<Vec<u8>>,
+    pub(super) buffer: Zeroizing<Vec<u8>>,
     state: State,
 }
 

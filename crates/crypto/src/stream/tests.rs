@@ -92,6 +92,25 @@ fn the_form_is_pinned() {
     assert_eq!(digest(&empty), "57ac92a15852b810680e93ab31594be70ec41a754cf87cc6cb552713f828e42a");
 }
 
+/// A buffer that grew would also leave plaintext behind where it was before.
+#[test]
+fn memory_is_one_chunk_for_any_length() {
+    let data = data(10 * CHUNK + 5);
+    for step in [1_000, CHUNK, data.len()] {
+        let mut writer = SealingWriter::new(key(), Vec::new());
+        for piece in data.chunks(step) {
+            writer.write_all(piece).unwrap();
+            assert_eq!(writer.buffer.capacity(), SEALED_CHUNK);
+        }
+        let sealed = writer.finish().unwrap();
+        let mut reader = OpeningReader::new(key(), &sealed[..]);
+        let mut piece = vec![0; step];
+        while reader.read(&mut piece).unwrap() > 0 {
+            assert_eq!(reader.buffer.capacity(), SEALED_CHUNK);
+        }
+    }
+}
+
 #[test]
 fn any_length_around_whole_chunks_comes_back() {
     for chunks in 0..3 {

@@ -13,7 +13,7 @@ pub struct SealingWriter<W> {
     inner: W,
     chunks: Chunks,
     /// Less than a chunk of plaintext between two calls.
-    buffer: Zeroizing<Vec<u8>>,
+    pub(super) buffer: Zeroizing<Vec<u8>>,
     broken: bool,
 }
 
