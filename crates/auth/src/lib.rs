@@ -31,6 +31,7 @@ pub mod two_factor;
 pub mod two_factor_reset;
 pub mod unfinished;
 mod user;
+pub mod vault;
 
 pub use act::Act;
 pub use client::{ClientInfo, MAX_USER_AGENT_CHARS};

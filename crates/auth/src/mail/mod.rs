@@ -166,6 +166,17 @@ pub enum Mail {
         /// Of the last failure.
         circumstances: Circumstances,
     },
+    /// The broker refuses the user's keys.
+    BrokerKeysRefused {
+        /// Which broker.
+        broker: String,
+        /// `paper` or `live`.
+        environment: String,
+        /// The last four characters of the key's id.
+        key_last4: String,
+        /// When it did.
+        at: DateTime<Utc>,
+    },
 }
 
 /// Why a sign-in is told of.

@@ -274,6 +274,23 @@ fn content(mail: &Mail, links: &Links) -> Content {
                 Some(circumstances),
             )
         }
+        Mail::BrokerKeysRefused { broker, environment, key_last4, at } => Content {
+            facts: vec![
+                ("When", when(*at)),
+                ("Broker", format!("{broker}, {environment}")),
+                ("Key", format!("ends in {key_last4}")),
+            ],
+            ..plain(
+                "Your broker refuses your key",
+                &[
+                    "The broker does not accept the key that you trade with any more. Nothing is traded, and no news of \
+                     orders arrives, until you save a new one."
+                        .to_owned(),
+                    "Look at your open orders and positions at the broker itself meanwhile.".to_owned(),
+                ],
+                None,
+            )
+        },
     }
 }
 

@@ -14,6 +14,7 @@ mod throttle;
 mod two_factor;
 mod unfinished;
 mod user_admin;
+mod vault;
 mod verification;
 
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ pub use throttle::ThrottleStore;
 pub use two_factor::TwoFactorStore;
 pub use unfinished::UnfinishedStore;
 pub use user_admin::UserAdminStore;
+pub use vault::VaultStore;
 pub use verification::{NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
 
 /// All that the use cases of accounts need of a store, in one transaction.
@@ -56,6 +58,7 @@ pub trait AuthStore:
     + ResetStore
     + EmailChangeStore
     + UserAdminStore
+    + VaultStore
     + MailOutbox
     + AuditLog
 {
@@ -76,6 +79,7 @@ impl<S> AuthStore for S where
         + SetupStore
         + ApiTokenStore
         + UserAdminStore
+        + VaultStore
         + MailOutbox
         + AuditLog
         + ?Sized

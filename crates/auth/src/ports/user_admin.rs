@@ -50,7 +50,7 @@ pub trait UserAdminStore {
     fn set_state(&mut self, user: UserId, state: AccountState, at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Makes a disabled user nobody: address and name are overwritten, the password replaced by `unusable`, everything
-    /// that belongs to signing in destroyed, the broker account disabled. Orders and audit entries keep the id.
+    /// that belongs to signing in destroyed, the data key with every secret sealed under it too, the broker accounts disabled. Orders and audit entries keep the id.
     ///
     /// # Errors
     ///

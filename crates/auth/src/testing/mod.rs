@@ -11,6 +11,7 @@ mod throttle;
 mod two_factor;
 mod unfinished;
 mod user_admin;
+mod vault;
 mod verification;
 
 use std::collections::{BTreeMap, HashMap};
@@ -41,6 +42,7 @@ pub struct MemoryStore {
     changes: reset::Changes,
     factors: two_factor::Factors,
     told: unfinished::Told,
+    vault: vault::Vault,
     verifications: verification::Kept,
     setup_tokens: Vec<setup::Kept>,
     fail_at: Option<(usize, StoreErrorKind)>,

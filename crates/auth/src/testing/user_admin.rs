@@ -85,6 +85,7 @@ impl UserAdminStore for MemoryStore {
     ) -> Result<(), StoreError> {
         self.call()?;
         self.remove_factor(user)?;
+        self.vault.shred(user);
         self.sessions.retain(|_, session| session.user_id != user);
         self.api_tokens.retain(|_, token| token.user_id != user);
         self.mails.retain(|mail| mail.user != Some(user));

@@ -1,0 +1,2 @@
+DROP TABLE broker_credentials;
+DROP SEQUENCE broker_credential_versions;
