@@ -108,7 +108,19 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "two_factor_enrolment_required",
         403,
         "Second factor required",
-        "Administrators need a second factor. Until it is enabled, only the account's own routes answer.",
+        "This needs a second factor, which is not enabled: POST /auth/2fa/setup begins one. To administrators without one only the account's own routes answer.",
+    ),
+    kind(
+        "live_trading_disabled",
+        403,
+        "Live trading disabled",
+        "The account's owner has not allowed orders with real money. PUT /account/live allows them; it needs a second factor.",
+    ),
+    kind(
+        "orders_open",
+        409,
+        "Orders are open",
+        "An order of the present environment is not final. Wait for it or cancel it, then save the credential for the other environment.",
     ),
     kind(
         "too_many_api_tokens",

@@ -3,7 +3,6 @@ use plimsoll_crypto::tokens::{ApiToken, SecretToken};
 use plimsoll_crypto::{OsRandom, passwords::PasswordHash};
 
 use super::*;
-use crate::throttle::Limit;
 use crate::ClientInfo;
 use crate::api_tokens::{self, NewToken, Scope, Wanted};
 use crate::login::NewSession;
@@ -11,6 +10,7 @@ use crate::ports::{CancelPurpose, CancelStore, TwoFactorStore};
 use crate::sessions::{self, Transport};
 use crate::testing::MemoryStore;
 use crate::testing::fixtures::{at, new_session, new_user, store};
+use crate::throttle::Limit;
 use crate::totp::TotpSecret;
 
 fn act() -> Act {
@@ -226,7 +226,10 @@ fn the_area_of_administrators_has_a_door_of_its_own() {
     assert_eq!(store.audit().len(), entries);
     assert_eq!(enter(&mut store, &policy, &from("192.0.3.9"), admin).unwrap(), Entrance::WrongNetwork);
     let (owner, entry) = last_entry(&store);
-    assert_eq!((owner, entry.action.as_str(), entry.outcome), (Some(admin), "admin.enter", AuditOutcome::Denied));
+    assert_eq!(
+        (owner, entry.action.as_str(), entry.outcome),
+        (Some(admin), "admin.enter", AuditOutcome::Denied)
+    );
     let third = enter(&mut store, &policy, &from("192.0.2.9"), admin).unwrap();
     assert!(matches!(third, Entrance::TooOften { .. }), "{third:?}");
     let other = enter(&mut store, &policy, &from("192.0.2.9"), UserId(77)).unwrap();

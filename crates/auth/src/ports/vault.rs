@@ -2,7 +2,9 @@ use chrono::{DateTime, Utc};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{StoreError, UserId};
 
-use crate::vault::{Alert, Audience, BrokerName, CredentialState, CredentialView, NewCredential, SealedCredential};
+use crate::vault::{
+    Alert, Audience, BrokerName, CredentialState, CredentialView, NewCredential, SealedCredential,
+};
 
 /// Where the keys that users trade with are kept, sealed, and the data keys that seal them.
 pub trait VaultStore {

@@ -75,10 +75,9 @@ impl BrokerKeys {
     ///
     /// When one of them cannot be what a broker gave out.
     pub fn parse(api_key: SecretString, api_secret: SecretString) -> Result<Self, BrokerKeysError> {
-        for (part, text, longest) in [
-            (KeyPart::ApiKey, &api_key, MAX_KEY_BYTES),
-            (KeyPart::ApiSecret, &api_secret, MAX_SECRET_BYTES),
-        ] {
+        for (part, text, longest) in
+            [(KeyPart::ApiKey, &api_key, MAX_KEY_BYTES), (KeyPart::ApiSecret, &api_secret, MAX_SECRET_BYTES)]
+        {
             let text = text.expose_secret();
             if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(BrokerKeysError::Characters(part));

@@ -52,7 +52,7 @@ impl std::str::FromStr for BrokerName {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL.into_iter().find(|broker| broker.as_str() == name).ok_or(UnknownName)
+        Self::ALL.into_iter().find(|broker| broker.as_str() == name).ok_or(UnknownName("broker"))
     }
 }
 
@@ -86,7 +86,7 @@ impl std::str::FromStr for CredentialState {
         [Self::Unverified, Self::Valid, Self::Invalid]
             .into_iter()
             .find(|state| state.as_str() == name)
-            .ok_or(UnknownName)
+            .ok_or(UnknownName("credential state"))
     }
 }
 

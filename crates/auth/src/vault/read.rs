@@ -52,6 +52,7 @@ impl Unreadable {
             Self::Value(OpenError::UnsupportedVersion(_)) => "unsupported_version",
             Self::Value(OpenError::UnknownKey(_)) => "another_data_key",
             Self::Value(OpenError::Refused) => "refused",
+            Self::Value(OpenError::Misplaced) => "misplaced",
         }
     }
 }
@@ -146,11 +147,9 @@ where
     let Some(sealed) = store.sealed_credential(user, broker)? else { return Ok(Opened::Nothing) };
     let wrapped = store.wrapped_key(user)?;
     match opened(&sealed, ring, wrapped.as_deref(), user) {
-        Ok(keys) => Ok(Opened::Keys {
-            keys,
-            version: sealed.view.version,
-            environment: sealed.view.environment,
-        }),
+        Ok(keys) => {
+            Ok(Opened::Keys { keys, version: sealed.view.version, environment: sealed.view.environment })
+        }
         Err(why) => {
             record_unreadable(store, user, broker, why, act)?;
             Ok(Opened::Undecryptable)

@@ -1,10 +1,11 @@
-//! Broker accounts of users.
+//! Broker accounts of users. A user has one for each environment; where the user trades is the one that is not inactive.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_auth::vault::CredentialState;
 use plimsoll_core_domain::order::Environment;
-use plimsoll_core_domain::{AccountId, StoreError, UserId};
+use plimsoll_core_domain::{AccountId, StoreError, StoreErrorKind, UserId};
 
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
@@ -23,6 +24,19 @@ pub struct BrokerAccountRow {
     pub broker_account: Option<String>,
     /// Whether it takes orders.
     pub active: bool,
+    /// Whether its owner has allowed orders with real money; without meaning for play money.
+    pub live_enabled: bool,
+}
+
+/// An account that is to be connected with its broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TradingAccount {
+    /// The account.
+    pub account: BrokerAccountRow,
+    /// Of the credential that it trades with; another one is another connection.
+    pub credential_version: i64,
+    /// The broker's word on that credential.
+    pub state: CredentialState,
 }
 
 #[derive(QueryableByName)]
@@ -37,6 +51,25 @@ struct Row {
     broker_account: Option<String>,
     #[diesel(sql_type = Text)]
     state: String,
+    #[diesel(sql_type = Bool)]
+    live_enabled: bool,
+}
+
+/// The columns of a [`Row`] of `accounts` under the alias `a`.
+macro_rules! account_columns {
+    () => {
+        "a.id, a.user_id, a.environment, a.broker_account, a.state, a.live_enabled"
+    };
+}
+
+#[derive(QueryableByName)]
+struct TradingRow {
+    #[diesel(embed)]
+    account: Row,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Text)]
+    credential_state: String,
 }
 
 impl TryFrom<Row> for BrokerAccountRow {
@@ -51,31 +84,37 @@ impl TryFrom<Row> for BrokerAccountRow {
                 .map_err(|why| StoreError::inconsistent("accounts", "environment", row.id, why))?,
             broker_account: row.broker_account,
             active: row.state == "active",
+            live_enabled: row.live_enabled,
         })
     }
 }
 
 impl Tx<'_> {
-    /// The broker account of a user.
+    /// The broker account that a user trades with.
     ///
     /// # Errors
     /// The store's own.
     pub fn account_of_user(&mut self, user: UserId) -> Result<Option<BrokerAccountRow>, StoreError> {
-        prepared("SELECT id, user_id, environment, broker_account, state FROM accounts WHERE user_id = ? AND broker = 'alpaca'")
-            .bind::<BigInt, _>(user.0)
-            .get_result::<Row>(self.conn())
-            .optional()
-            .store()?
-            .map(BrokerAccountRow::try_from)
-            .transpose()
+        prepared(concat!(
+            "SELECT ",
+            account_columns!(),
+            " FROM accounts a WHERE a.user_id = ? AND a.broker = 'alpaca' AND a.state <> 'inactive'"
+        ))
+        .bind::<BigInt, _>(user.0)
+        .get_result::<Row>(self.conn())
+        .optional()
+        .store()?
+        .map(BrokerAccountRow::try_from)
+        .transpose()
     }
 
-    /// Every account that takes orders, in ascending order.
+    /// Every broker account of a user, those that rest too, in ascending order.
     ///
     /// # Errors
     /// The store's own.
-    pub fn active_accounts(&mut self) -> Result<Vec<BrokerAccountRow>, StoreError> {
-        prepared("SELECT id, user_id, environment, broker_account, state FROM accounts WHERE state = 'active' ORDER BY id")
+    pub fn accounts_of_user(&mut self, user: UserId) -> Result<Vec<BrokerAccountRow>, StoreError> {
+        prepared(concat!("SELECT ", account_columns!(), " FROM accounts a WHERE a.user_id = ? ORDER BY a.id"))
+            .bind::<BigInt, _>(user.0)
             .load::<Row>(self.conn())
             .store()?
             .into_iter()
@@ -83,10 +122,52 @@ impl Tx<'_> {
             .collect()
     }
 
-    /// Connects a user with the broker.
+    /// Every account that is to be connected with its broker: it takes orders, its owner is active, and there is a
+    /// credential for its environment. In ascending order.
     ///
     /// # Errors
-    /// Kind `Duplicate` when the user has an account there; the store's own.
+    /// The store's own.
+    pub fn trading_accounts(&mut self) -> Result<Vec<TradingAccount>, StoreError> {
+        prepared(concat!(
+            "SELECT ",
+            account_columns!(),
+            ", c.version, c.state AS credential_state FROM accounts a \
+             JOIN broker_credentials c ON c.user_id = a.user_id AND c.broker = a.broker AND c.environment = a.environment \
+             JOIN users u ON u.id = a.user_id WHERE a.state = 'active' AND u.state = 'active' ORDER BY a.id"
+        ))
+        .load::<TradingRow>(self.conn())
+        .store()?
+        .into_iter()
+        .map(|row| {
+            let state = row.credential_state.parse().map_err(|why| {
+                StoreError::inconsistent("broker_credentials", "state", row.account.user_id, why)
+            })?;
+            Ok(TradingAccount { account: row.account.try_into()?, credential_version: row.version, state })
+        })
+        .collect()
+    }
+
+    /// Every account that takes orders, in ascending order.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn active_accounts(&mut self) -> Result<Vec<BrokerAccountRow>, StoreError> {
+        prepared(concat!(
+            "SELECT ",
+            account_columns!(),
+            " FROM accounts a WHERE a.state = 'active' ORDER BY a.id"
+        ))
+        .load::<Row>(self.conn())
+        .store()?
+        .into_iter()
+        .map(BrokerAccountRow::try_from)
+        .collect()
+    }
+
+    /// Gives a user an account at the broker.
+    ///
+    /// # Errors
+    /// Kind `Duplicate` when the user trades there already; the store's own.
     pub fn insert_account(
         &mut self,
         user: UserId,
@@ -100,14 +181,18 @@ impl Tx<'_> {
         }
         let row = prepared(
             "INSERT INTO accounts (user_id, broker, environment, created_at, updated_at) \
-             VALUES (?, 'alpaca', ?, ?, ?) RETURNING id",
+             VALUES (?, 'alpaca', ?, ?, ?) ON CONFLICT (user_id, broker, environment) DO UPDATE SET state = 'active', \
+             updated_at = excluded.updated_at WHERE accounts.state = 'inactive' RETURNING id",
         )
         .bind::<BigInt, _>(user.0)
         .bind::<Text, _>(environment.as_str())
         .bind::<Timestamptz, _>(now)
         .bind::<Timestamptz, _>(now)
         .get_result::<Id>(self.conn())
-        .store()?;
+        .optional()
+        .store()?
+        .ok_or_else(|| StoreError::new(StoreErrorKind::Duplicate, "the user has this account already"))?;
+        self.accounts_changed(user);
         Ok(AccountId(row.id))
     }
 

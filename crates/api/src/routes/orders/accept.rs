@@ -97,6 +97,10 @@ pub(crate) async fn accept(
             let detail = format!("open orders leave {left} of the position to be closed");
             Err(Problem::new("business_rule", detail))
         }
+        Ok(Accepted::LiveDisabled) => Err(Problem::new(
+            "live_trading_disabled",
+            "orders with real money are not allowed: PUT /account/live allows them",
+        )),
         Ok(Accepted::AccountDisabled) => Err(Problem::new("business_rule", "the broker account is disabled")),
         Err(error) => Err(match error.kind() {
             StoreErrorKind::Contention => in_flight(),

@@ -12,7 +12,9 @@ mod throttle;
 mod two_factor;
 mod unfinished;
 mod user_admin;
+mod vault;
 mod verification;
 
 pub use mail::{MAIL_QUEUE, SEND_MAIL, SendMail, StoredMail};
 pub use reset::{REQUEST_RESET, ResetRequest};
+pub use vault::{accounts_topic, user_of_accounts_topic};

@@ -52,7 +52,7 @@ macro_rules! listed_users {
 }
 
 /// What is destroyed with a user: whatever belongs to signing in, or could name the person.
-const PERSONAL: [&str; 15] = [
+const PERSONAL: [&str; 17] = [
     "DELETE FROM sessions WHERE user_id = ?",
     "DELETE FROM api_tokens WHERE user_id = ?",
     "DELETE FROM login_challenges WHERE user_id = ?",
@@ -68,6 +68,9 @@ const PERSONAL: [&str; 15] = [
     "DELETE FROM login_attempts WHERE user_id = ?",
     "DELETE FROM user_2fa_attempts WHERE user_id = ?",
     "DELETE FROM mail_outbox WHERE user_id = ?",
+    "DELETE FROM broker_credentials WHERE user_id = ?",
+    // Whatever was sealed for the user opens nowhere after this.
+    "DELETE FROM user_keys WHERE user_id = ?",
 ];
 
 impl UserAdminStore for Tx<'_> {
@@ -145,6 +148,7 @@ impl UserAdminStore for Tx<'_> {
             .execute(self.conn())
             .store()?;
         self.logins_changed(user);
+        self.accounts_changed(user);
         Ok(())
     }
 
@@ -169,12 +173,15 @@ impl UserAdminStore for Tx<'_> {
         .bind::<BigInt, _>(user.0)
         .execute(self.conn())
         .store()?;
-        prepared("UPDATE accounts SET state = 'disabled', updated_at = ? WHERE user_id = ?")
-            .bind::<Timestamptz, _>(at)
-            .bind::<BigInt, _>(user.0)
-            .execute(self.conn())
-            .store()?;
+        prepared(
+            "UPDATE accounts SET state = 'disabled', updated_at = ? WHERE user_id = ? AND state = 'active'",
+        )
+        .bind::<Timestamptz, _>(at)
+        .bind::<BigInt, _>(user.0)
+        .execute(self.conn())
+        .store()?;
         self.logins_changed(user);
+        self.accounts_changed(user);
         Ok(())
     }
 }

@@ -90,6 +90,8 @@ pub enum Accepted {
     NoAccount,
     /// The account takes no orders.
     AccountDisabled,
+    /// It would be real money, which the account's owner has not allowed.
+    LiveDisabled,
     /// It was to close more than open orders leave of the position.
     TooMuch {
         /// What they leave; zero or below when nothing is left.
@@ -120,6 +122,8 @@ struct Read {
     environment: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     state: Option<String>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    live_enabled: Option<bool>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     epoch: Option<Uuid>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -135,11 +139,11 @@ const READ: &str = "WITH k AS ( \
        VALUES (?, ?, ?, ?, ?, now() + ? * interval '1 millisecond', now() + interval '7 days') \
        ON CONFLICT (user_id, key) DO NOTHING RETURNING 1), \
      f AS MATERIALIZED (SELECT count(*) AS fresh FROM k), \
-     a AS MATERIALIZED (SELECT id, environment, state FROM accounts \
-       WHERE user_id = ? AND broker = 'alpaca' FOR NO KEY UPDATE), \
+     a AS MATERIALIZED (SELECT id, environment, state, live_enabled FROM accounts \
+       WHERE user_id = ? AND broker = 'alpaca' AND state <> 'inactive' FOR NO KEY UPDATE), \
      h AS MATERIALIZED (SELECT epoch, head FROM stream_head WHERE stream_id = ? FOR NO KEY UPDATE), \
      m AS MATERIALIZED (SELECT seq, mac FROM audit_head WHERE chain = ? FOR NO KEY UPDATE) \
-     SELECT f.fresh, a.id AS account_id, a.environment, a.state, h.epoch, h.head, m.seq, m.mac \
+     SELECT f.fresh, a.id AS account_id, a.environment, a.state, a.live_enabled, h.epoch, h.head, m.seq, m.mac \
      FROM f LEFT JOIN a ON true LEFT JOIN h ON true LEFT JOIN m ON true";
 
 const WRITE: &str = concat!(
@@ -190,10 +194,20 @@ impl Tx<'_> {
         }
         let (Some(account), Some(environment), Some(state)) = (read.account_id, read.environment, read.state)
         else {
+            if self.account_of_user(accept.user)?.is_some() {
+                let moved = "the user trades in another environment since a moment ago";
+                return Err(StoreError::new(StoreErrorKind::Contention, moved));
+            }
             return self.withdraw_key(accept).map(|()| Accepted::NoAccount);
         };
         if state != "active" {
             return self.withdraw_key(accept).map(|()| Accepted::AccountDisabled);
+        }
+        let environment: Environment = environment
+            .parse()
+            .map_err(|why| StoreError::inconsistent("accounts", "environment", account, why))?;
+        if environment == Environment::Live && read.live_enabled != Some(true) {
+            return self.withdraw_key(accept).map(|()| Accepted::LiveDisabled);
         }
         if accept.closes {
             let closable = self.closable(AccountId(account), &accept.terms)?;
@@ -201,9 +215,6 @@ impl Tx<'_> {
                 return self.withdraw_key(accept).map(|()| Accepted::TooMuch { closable });
             }
         }
-        let environment: Environment = environment
-            .parse()
-            .map_err(|why| StoreError::inconsistent("accounts", "environment", account, why))?;
         let missing = |table: &str| StoreError::inconsistent(table, "id", user, "the user's row is missing");
         let (Some(epoch), Some(head)) = (read.epoch, read.head) else { return Err(missing("stream_head")) };
         let (Some(seq), Some(mac)) = (read.seq, read.mac) else { return Err(missing("audit_head")) };
