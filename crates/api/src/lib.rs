@@ -76,6 +76,7 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(admin::users::list::list)
         .service(admin::users::get::get)
         .service(admin::users::patch::patch)
+        .service(admin::users::logout_everybody::logout_everybody)
         .service(admin::users::logout::logout)
         .service(admin::users::reset_2fa::reset_2fa)
         .service(orders::place::place)

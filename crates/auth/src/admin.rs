@@ -283,6 +283,58 @@ where
     Ok(Some(ended))
 }
 
+/// Users signed out in one transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignedOut {
+    /// How many users had a session.
+    pub users: usize,
+    /// How many sessions ended.
+    pub sessions: u64,
+    /// Where the next transaction goes on; `None`: nobody is left.
+    pub next: Option<UserId>,
+}
+
+/// Ends the sessions of at most `limit` users with an id above `after`, with what was about to become one, as [`logout`]
+/// does for each: called again and again, of everybody. The session `keep`, that of whoever asks, stays.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn logout_everybody<S>(
+    store: &mut S,
+    act: &Act,
+    by: Option<UserId>,
+    keep: Option<Uuid>,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<SignedOut, StoreError>
+where
+    S: AccountStore + UserAdminStore + SessionStore + AuditLog + ?Sized,
+{
+    let users = store.signed_in_users(after, limit)?;
+    let next = (users.len() == limit).then(|| users.last().copied()).flatten();
+    let mut done = SignedOut { next, ..SignedOut::default() };
+    for user in &users {
+        store.lock_account_of(*user)?;
+    }
+    // The chains' heads are the last locks, so every session ends before the first entry is written.
+    let mut ended = Vec::with_capacity(users.len());
+    for user in users {
+        let sessions = close_all_doors(store, user, keep, false, act)?;
+        if sessions > 0 {
+            ended.push((user, sessions));
+        }
+    }
+    for (user, sessions) in ended {
+        let detail = json!({ "sessions_ended": sessions, "everybody": true });
+        let entry = entry(act, "user.logout", AuditOutcome::Success, by, Some(user), detail);
+        store.append_audit(Some(user), &entry)?;
+        done.users += 1;
+        done.sessions += sessions;
+    }
+    Ok(done)
+}
+
 /// Starts the reset of a lost second factor, which its owner may stop until it is due: see [`two_factor_reset::request`].
 ///
 /// # Errors

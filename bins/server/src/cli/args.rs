@@ -156,6 +156,12 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
+    /// End every session of every user; API tokens stay
+    LogoutEverybody {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// One user.
     #[command(flatten)]
     One(OneUserCommand),
@@ -171,6 +177,8 @@ pub enum OneUserCommand {
     ResetTwoFactor(OneUser),
     /// Keep a user from signing in, and end every session and API token
     Lock(OneUser),
+    /// End every session of a user; API tokens stay
+    Logout(OneUser),
     /// Let a locked user sign in again
     Unlock(OneUser),
     /// Delete a locked user: address, name and everything that belongs to signing in; orders and audit entries stay

@@ -32,6 +32,10 @@ pub(super) fn run(
         }
         UserCommand::SetupToken => setup_token::print(settings, environment),
         UserCommand::List { json } => list(&Opened::beside(settings, environment)?, json),
+        UserCommand::LogoutEverybody { json } => {
+            user_admin::logout_everybody(&Opened::beside(settings, environment)?)?.print(json);
+            Ok(())
+        }
         UserCommand::One(command) => one(settings, environment, command),
     }
 }
@@ -49,6 +53,7 @@ fn one(settings: &Settings, environment: &Environment, command: OneUserCommand) 
         OneUserCommand::Lock(OneUser { email, json }) => {
             (user_admin::set_state(&opened, &email, AccountState::Disabled)?, json)
         }
+        OneUserCommand::Logout(OneUser { email, json }) => (user_admin::logout(&opened, &email)?, json),
         OneUserCommand::Unlock(OneUser { email, json }) => {
             (user_admin::set_state(&opened, &email, AccountState::Active)?, json)
         }

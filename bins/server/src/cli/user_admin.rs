@@ -25,6 +25,8 @@ use crate::service::random_id;
 
 /// Users read at once.
 const PAGE: usize = 500;
+/// Users signed out in one transaction.
+const LOGOUTS_AT_ONCE: usize = 100;
 
 /// The database with its keys. What is committed through it, running servers are told of.
 pub(super) struct Opened {
@@ -112,6 +114,40 @@ pub(super) fn list(opened: &Opened) -> Result<Vec<Listed>, StartError> {
         if last {
             users.reverse();
             return Ok(users);
+        }
+    }
+}
+
+/// Ends every session of a user.
+///
+/// # Errors
+/// There is no such user, or the database cannot be used.
+pub(super) fn logout(opened: &Opened, email: &str) -> Result<Said, StartError> {
+    let user = opened.user(email)?;
+    let ended = opened.db.run_blocking(|tx| admin::logout(tx, &act(), None, user.id))?.ok_or_else(no_user)?;
+    Ok(Said {
+        line: format!("{ended} sessions of {} ended", user.email.as_str()),
+        json: json!({ "id": user.id, "sessions_ended": ended }),
+    })
+}
+
+/// Ends every session of every user.
+///
+/// # Errors
+/// The database cannot be used.
+pub(super) fn logout_everybody(opened: &Opened) -> Result<Said, StartError> {
+    let (mut users, mut sessions, mut after) = (0, 0, None);
+    loop {
+        let done = opened
+            .db
+            .run_blocking(|tx| admin::logout_everybody(tx, &act(), None, None, after, LOGOUTS_AT_ONCE))
+            .map_err(StartError::Store)?;
+        users += done.users;
+        sessions += done.sessions;
+        after = done.next;
+        if after.is_none() {
+            let line = format!("{sessions} sessions of {users} users ended");
+            return Ok(Said { line, json: json!({ "users": users, "sessions_ended": sessions }) });
         }
     }
 }

@@ -45,7 +45,12 @@ impl AuditLog {
         Ok(())
     }
 
-    fn prune(&self, context: &JobContext<'_, Db>, before: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), JobFailure> {
+    fn prune(
+        &self,
+        context: &JobContext<'_, Db>,
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), JobFailure> {
         repeat(context, || {
             let rows = context.transaction(|tx| {
                 let pruned = tx.prune_audit(before, BATCH, now)?;

@@ -26,14 +26,18 @@ impl Pair {
     /// Both run against the same database with the same key; every duration of upkeep is two hundred times shorter.
     async fn start() -> Self {
         plimsoll_broker::install_crypto_provider();
-        let mut this =
-            Self { database: TestDb::platform(), folder: tempfile::tempdir().unwrap(), instances: Vec::new() };
+        let mut this = Self {
+            database: TestDb::platform(),
+            folder: tempfile::tempdir().unwrap(),
+            instances: Vec::new(),
+        };
         for name in ["one", "two"] {
             let bind = format!("127.0.0.1:{}", free_port());
             let mut command = this.command(name);
             command.args(["serve", "--bind", &bind]);
             let child = ChildGuard::spawn(command);
-            let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+            let http =
+                reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
             let client = Client { url: format!("http://{bind}"), http, token: String::new() };
             this.instances.push((child, client));
         }
@@ -49,7 +53,9 @@ impl Pair {
         command.env("ENCRYPTION_KEY", "c2l4dGVlbiByYW5kb20gd29yZHMgb2YgYSB0ZXN0ISE=");
         command.env("DATA_DIR", self.folder.path().join(name));
         // A broker that is never there: what is looked at here does without.
-        command.env("ALPACA_API_KEY", "PKTESTINSTANCES00001").env("ALPACA_API_SECRET", "nobody needs this secret");
+        command
+            .env("ALPACA_API_KEY", "PKTESTINSTANCES00001")
+            .env("ALPACA_API_SECRET", "nobody needs this secret");
         command.env("ALPACA_BASE_URL", "http://127.0.0.1:9").env("METRICS_ADDR", "127.0.0.1:0");
         command.env("ARGON2_MEMORY_KIB", "12288").env("LOG_LEVEL", "error").env("TIME_SCALE", "0.005");
         command
@@ -124,7 +130,8 @@ async fn first_admin(pair: &mut Pair) {
 
 /// SES-2, WSS-4: a logout at one instance closes the socket at the other, which does not know the session any more.
 async fn logout_is_heard_everywhere(pair: &Pair) {
-    let (status, body) = post(&pair.client(0, ""), "/auth/login", json!({"email": EMAIL, "password": PASSWORD})).await;
+    let (status, body) =
+        post(&pair.client(0, ""), "/auth/login", json!({"email": EMAIL, "password": PASSWORD})).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let token = body["token"].as_str().unwrap();
     let (here, there) = (pair.client(0, token), pair.client(1, token));
@@ -172,15 +179,19 @@ async fn the_audit_log_verifies(pair: &Pair) {
     assert_eq!((&report["ok"], &report["first_bad"]), (&json!(true), &Value::Null), "{report}");
     assert!(report["newest_checkpoint"].is_string() && report["entries"].as_u64() >= Some(3), "{report}");
 
-    let changed = pair.database.rows("SELECT chain, seq FROM audit_log WHERE action = 'login' AND chain > 0 LIMIT 1");
+    let changed =
+        pair.database.rows("SELECT chain, seq FROM audit_log WHERE action = 'login' AND chain > 0 LIMIT 1");
     let (chain, seq) = (changed[0]["chain"].as_i64().unwrap(), changed[0]["seq"].as_i64().unwrap());
     pair.database.execute("ALTER TABLE audit_log DISABLE TRIGGER USER");
-    pair.database.execute(&format!(
-        "UPDATE audit_log SET outcome = 'failure' WHERE chain = {chain} AND seq = {seq}"
-    ));
+    pair.database
+        .execute(&format!("UPDATE audit_log SET outcome = 'failure' WHERE chain = {chain} AND seq = {seq}"));
     pair.database.execute("ALTER TABLE audit_log ENABLE TRIGGER USER");
     let report = verify(pair, 1);
-    assert_eq!((&report["ok"], &report["first_bad"]["reason"]), (&json!(false), &json!("altered")), "{report}");
+    assert_eq!(
+        (&report["ok"], &report["first_bad"]["reason"]),
+        (&json!(false), &json!("altered")),
+        "{report}"
+    );
     assert_eq!(report["first_bad"]["user_id"], chain, "{report}");
     assert!(report["first_bad"]["entry_id"].as_str().unwrap().ends_with(&seq.to_string()), "{report}");
 }

@@ -95,6 +95,28 @@ fn an_operator_locks_unlocks_and_deletes() {
     }
 }
 
+/// SES-8: an operator ends the sessions of one user, and of everybody.
+#[test]
+fn an_operator_signs_users_out() {
+    let desk = Desk::new();
+    let open = |who: &str| {
+        desk.database.execute(&format!(
+            "INSERT INTO sessions (user_id, id, token_digest, created_at, last_seen_at, idle_expires_at, expires_at, transport) \
+             SELECT id, gen_random_uuid(), decode(md5(random()::text) || md5(random()::text), 'hex'), now(), now(), \
+             now() + interval '1 hour', now() + interval '1 hour', 'bearer' FROM users WHERE email LIKE '{who}'"
+        ));
+    };
+    (open("ann%"), open("ann%"), open("boss%"));
+    desk.refused("user logout nobody@example.com", "no user of this address");
+    let said: Value = serde_json::from_str(&desk.done("user logout ann@example.com --json")).unwrap();
+    assert_eq!(said["sessions_ended"], 2);
+    open("ann%");
+    let said: Value = serde_json::from_str(&desk.done("user logout-everybody --json")).unwrap();
+    assert_eq!((&said["users"], &said["sessions_ended"]), (&Value::from(2), &Value::from(2)));
+    assert_eq!(desk.count("sessions WHERE revoked_at IS NULL"), 0);
+    assert_eq!(desk.count("audit_log WHERE action = 'user.logout' AND actor_id IS NULL"), 3);
+}
+
 /// ADM-5: an operator starts resets and sees no secret of them.
 #[test]
 fn an_operator_starts_resets() {

@@ -209,6 +209,16 @@ async fn an_administrator_signs_a_user_out() {
     for client in [first, second] {
         assert_eq!(client.get("/auth/me").await.status, StatusCode::UNAUTHORIZED);
     }
+    // Everybody at once: only who asks stays.
+    world.user("bea@example.com", Role::User);
+    let others = [world.login("ann@example.com").await, world.login("bea@example.com").await];
+    let reply = admin.post("/admin/users/logout", &json!({})).await;
+    assert_eq!((reply.status, &reply.body), (StatusCode::OK, &json!({ "users": 2, "sessions": 2 })));
+    for client in others {
+        assert_eq!(client.get("/auth/me").await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(admin.get("/auth/me").await.status, StatusCode::OK);
+    assert_eq!(world.rows("SELECT seq FROM audit_log WHERE action = 'user.logout'").len(), 3);
     let without = admin.post(&format!("/admin/users/{ann}/reset-2fa"), &json!({})).await;
     assert_eq!(without.body["code"], "business_rule", "there is no second factor to reset");
 }

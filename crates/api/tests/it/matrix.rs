@@ -108,6 +108,7 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/admin/audit/verify", Admins, ""),
     ("patch", "/admin/users/{id}", ProvenAdmins, r#"{"role":"user"}"#),
     ("post", "/admin/users/{id}/logout", ProvenAdmins, "{}"),
+    ("post", "/admin/users/logout", ProvenAdmins, "{}"),
     ("post", "/admin/users/{id}/reset-2fa", ProvenAdmins, "{}"),
 ];
 

@@ -163,6 +163,32 @@ fn an_administrator_signs_a_user_out() {
     assert_eq!(last_entry(&store).1.action, "user.logout");
 }
 
+/// SES-8: everybody is signed out, page after page, but for the session that asks.
+#[test]
+fn everybody_is_signed_out() {
+    let (mut store, admin, user) = world();
+    let own = store.sessions().into_iter().find(|session| session.user_id == admin).map(|session| session.id);
+    let entries = store.audit().len();
+    let (mut after, mut pages, mut sessions) = (None, 0, 0);
+    loop {
+        let done = logout_everybody(&mut store, &act(), Some(admin), own, after, 1).unwrap();
+        (after, pages, sessions) = (done.next, pages + 1, sessions + done.sessions);
+        if after.is_none() {
+            break;
+        }
+    }
+    let open: Vec<_> = store.sessions().into_iter().filter(|session| session.revoked_at.is_none()).collect();
+    assert_eq!(
+        open.iter().map(|session| Some(session.id)).collect::<Vec<_>>(),
+        own.map(Some).into_iter().collect::<Vec<_>>()
+    );
+    assert!(pages >= 2 && sessions >= 1, "{pages} {sessions}");
+    assert_eq!(doors(&store, user), (0, 1));
+    let entries = &store.audit()[entries..];
+    assert!(entries.iter().all(|(_, entry)| entry.action == "user.logout" && entry.actor_id == Some(admin)));
+    assert_eq!(entries.len(), 1);
+}
+
 /// ADM-6: deleting takes two steps; afterwards nothing names the person, and the audit entries are still there.
 #[test]
 fn a_user_is_deleted_in_two_steps() {

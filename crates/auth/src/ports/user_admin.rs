@@ -35,6 +35,13 @@ pub trait UserAdminStore {
     /// When the store fails.
     fn lock_admins_and(&mut self, user: UserId) -> Result<Vec<UserId>, StoreError>;
 
+    /// Users with an open session, in the order of their ids, those with an id above `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn signed_in_users(&mut self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError>;
+
     /// Gives a user another role.
     ///
     /// # Errors

@@ -65,6 +65,17 @@ impl UserAdminStore for MemoryStore {
         Ok(self.accounts.values().filter(active).map(|account| account.user.id).collect())
     }
 
+    fn signed_in_users(&mut self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        self.call()?;
+        let open = self.sessions.values().filter(|session| session.revoked_at.is_none());
+        let mut users: Vec<UserId> = open.map(|session| session.user_id).collect();
+        users.sort_unstable();
+        users.dedup();
+        users.retain(|user| after.is_none_or(|after| *user > after));
+        users.truncate(limit);
+        Ok(users)
+    }
+
     fn set_role(&mut self, user: UserId, role: Role, _at: DateTime<Utc>) -> Result<(), StoreError> {
         self.call()?;
         self.known(user)?.user.role = role;

@@ -129,6 +129,22 @@ impl UserAdminStore for Tx<'_> {
         Ok(locked.into_iter().filter(|row| row.rules).map(|row| UserId(row.id)).collect())
     }
 
+    fn signed_in_users(&mut self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Id {
+            #[diesel(sql_type = BigInt)]
+            user_id: i64,
+        }
+        let rows = prepared(
+            "SELECT DISTINCT user_id FROM sessions WHERE user_id > ? AND revoked_at IS NULL ORDER BY user_id LIMIT ?",
+        )
+        .bind::<BigInt, _>(after.map_or(i64::MIN, |after| after.0))
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .load::<Id>(self.conn())
+        .store()?;
+        Ok(rows.into_iter().map(|row| UserId(row.user_id)).collect())
+    }
+
     fn set_role(&mut self, user: UserId, role: Role, at: DateTime<Utc>) -> Result<(), StoreError> {
         prepared("UPDATE users SET role = ?, updated_at = ? WHERE id = ?")
             .bind::<Text, _>(role.as_str())

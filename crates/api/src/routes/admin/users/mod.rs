@@ -3,6 +3,7 @@
 pub mod get;
 pub mod list;
 pub mod logout;
+pub mod logout_everybody;
 pub mod patch;
 pub mod reset_2fa;
 
