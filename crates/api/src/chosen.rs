@@ -25,13 +25,27 @@ pub async fn account(
     let shown = name.map(|name| {
         display_name(name).map_err(|why| wrong.push(field("/display_name", "invalid", why.to_string())))
     });
-    if let Err(why) = weakness(state, password, &[email, name.unwrap_or_default()]).await? {
+    // Only what was accepted is compared with: its length is known then.
+    let known = [
+        address.as_ref().map_or("", EmailAddress::as_str),
+        shown.as_ref().and_then(|shown| shown.as_ref().ok()).map_or("", String::as_str),
+    ];
+    if let Err(why) = rules(state).check(password, &known) {
         wrong.push(field("/password", why.code(), why.to_string()));
     }
     match (address, wrong.is_empty()) {
         (Some(address), true) => Ok((address, shown.and_then(Result::ok))),
         _ => Err(Problem::invalid(wrong)),
     }
+}
+
+/// Looks a password up among breached ones, where that is set up: a call over a network, so limits come first.
+///
+/// # Errors
+/// 422 at `/password`.
+pub async fn unbreached(state: &AppState, password: &SecretString) -> Result<(), Problem> {
+    let found = breach(state, password).await?;
+    found.map_err(|why| Problem::field("/password", why.code(), why.to_string()))
 }
 
 /// Checks a new password. `context` is what others know of the user.
@@ -44,20 +58,17 @@ pub async fn password(
     password: &SecretString,
     context: &[&str],
 ) -> Result<(), Problem> {
-    weakness(state, password, context)
-        .await?
-        .map_err(|why| Problem::field(pointer, why.code(), why.to_string()))
+    let refused = |why: WeakPassword| Problem::field(pointer, why.code(), why.to_string());
+    rules(state).check(password, context).map_err(refused)?;
+    breach(state, password).await?.map_err(refused)
 }
 
-async fn weakness(
-    state: &AppState,
-    password: &SecretString,
-    context: &[&str],
-) -> Result<Result<(), WeakPassword>, Problem> {
-    let rules = PasswordRules::new(state.settings.policy.registration.password_min_length);
-    if let Err(why) = rules.check(password, context) {
-        return Ok(Err(why));
-    }
+fn rules(state: &AppState) -> PasswordRules {
+    PasswordRules::new(state.settings.policy.registration.password_min_length)
+}
+
+async fn breach(state: &AppState, password: &SecretString) -> Result<Result<(), WeakPassword>, Problem> {
+    let rules = rules(state);
     let Some(breaches) = state.breaches.clone() else { return Ok(Ok(())) };
     let password = password.clone();
     let answer = tokio::task::spawn_blocking(move || {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, web};
 use plimsoll_auth::IpNetwork;
 
@@ -45,11 +45,11 @@ impl TrustedProxies {
         if !self.contains(client) {
             return client;
         }
-        let lines: Vec<&str> =
-            headers.get_all(FORWARDED_FOR).map(|value| value.to_str().unwrap_or_default()).collect();
-        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        // Bytes, since a proxy may append to a line that its client began with anything at all.
+        let lines: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).map(HeaderValue::as_bytes).collect();
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
             // A hop that is no address is not looked behind.
-            let Some(hop) = address(hop.trim()) else { break };
+            let Some(hop) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
             client = hop;
             if !self.contains(client) {
                 break;
@@ -79,15 +79,17 @@ pub fn client_ip(request: &HttpRequest) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
-
     use super::*;
 
     fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
+        client_of_bytes(trusted, peer, &forwarded.iter().map(|line| line.as_bytes()).collect::<Vec<_>>())
+    }
+
+    fn client_of_bytes(trusted: &[&str], peer: &str, forwarded: &[&[u8]]) -> String {
         let proxies = TrustedProxies::new(trusted.iter().map(|text| text.parse().unwrap()).collect());
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+            headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line).unwrap());
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
     }
@@ -106,6 +108,9 @@ mod tests {
         assert_eq!(client(&proxy, "10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client(&proxy, "10.0.0.1", &["203.0.113.9, unknown"]), "10.0.0.1", "no address");
         assert_eq!(client(&proxy, "10.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
+        let begun_by_the_client: &[u8] = b"\xff, 203.0.113.9";
+        assert_eq!(client_of_bytes(&proxy, "10.0.0.1", &[begun_by_the_client]), "203.0.113.9", "any bytes");
+        assert_eq!(client_of_bytes(&proxy, "10.0.0.1", &[b"203.0.113.9, \xff"]), "10.0.0.1", "no address");
         assert_eq!(client(&proxy, "10.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
         assert_eq!(client(&proxy, "::ffff:10.0.0.1", &["::ffff:203.0.113.9"]), "203.0.113.9", "mapped");
     }

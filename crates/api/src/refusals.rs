@@ -26,6 +26,8 @@ const TOGETHER: u32 = 300;
 /// Users and networks that are told apart; those beyond share one place.
 const KEYS: usize = 10_000;
 const WINDOW: TimeDelta = TimeDelta::minutes(1);
+/// How long it is remembered how many entries were left out.
+const KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Who a request turned out to come from. Extractors leave it with the request as soon as they know, so that a refusal
 /// later on has a name.
@@ -53,7 +55,10 @@ enum Key {
     Unknown,
     /// Those for whom there was no place left.
     Others,
-    Everybody,
+    /// All users together, and all networks of nobody known: those do not use up what is there for users.
+    Everybody {
+        known: bool,
+    },
 }
 
 impl Key {
@@ -85,7 +90,9 @@ impl Refusals {
         if windows.len() >= KEYS && !windows.contains_key(&key) {
             windows.retain(|_, window| now - window.began < WINDOW);
         }
-        let key = if windows.len() >= KEYS && !windows.contains_key(&key) { Key::Others } else { key };
+        // whoever sends from many networks leaves places to users
+        let places = if matches!(key, Key::User(_)) { 2 * KEYS } else { KEYS };
+        let key = if windows.len() >= places && !windows.contains_key(&key) { Key::Others } else { key };
         let mut turn = |key: Key, most: u32| {
             let window = windows.entry(key).or_insert(Window { began: now, written: 0, left_out: 0 });
             // a clock that was set back begins a window too
@@ -99,16 +106,28 @@ impl Refusals {
             window.written += 1;
             true
         };
-        if !turn(key, EACH) || !turn(Key::Everybody, TOGETHER) {
+        if !turn(key, EACH) {
+            return None;
+        }
+        let known = matches!(key, Key::User(_));
+        if !turn(Key::Everybody { known }, TOGETHER) {
+            // it is not written after all
+            if let Some(window) = windows.get_mut(&key) {
+                window.written -= 1;
+                window.left_out += 1;
+            }
             return None;
         }
         windows.get_mut(&key).map(|window| std::mem::take(&mut window.left_out))
     }
 
-    /// Forgets what no longer counts, and what it left out.
+    /// Forgets what no longer counts. What was left out is kept for the next entry, at most a day.
     pub fn tidy(&self, now: DateTime<Utc>) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.retain(|_, window| now - window.began < WINDOW);
+        windows.retain(|_, window| {
+            let age = now - window.began;
+            age < WINDOW || (window.left_out > 0 && age < KEPT)
+        });
     }
 }
 
@@ -175,7 +194,11 @@ mod tests {
         assert_eq!(written(user, 0, 25), [0; 10]);
         assert_eq!(written(network("203.0.113.1"), 30, 12).len(), 10, "each has its own");
         assert!(written(user, 59, 5).is_empty());
+        refusals.tidy(at(59));
         assert_eq!(written(user, 60, 2), [20, 0], "the first one after says how many");
+        assert_eq!(written(user, 60, 20).len(), 8);
+        refusals.tidy(at(180));
+        assert_eq!(written(user, 200, 1), [12], "also after a while");
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
     }
@@ -194,8 +217,12 @@ mod tests {
         };
         assert_eq!(one_each(0), 300);
         assert!(refusals.0.lock().unwrap().len() <= KEYS + 2);
+        let user = Key::User(UserId(1));
+        assert_eq!(refusals.admit(user, at(1)), Some(0), "strangers leave room for users");
         assert_eq!(one_each(60), 300);
         refusals.tidy(at(120));
+        assert!(!refusals.0.lock().unwrap().contains_key(&user), "nothing of it was left out");
+        refusals.tidy(at(100_000));
         assert!(refusals.0.lock().unwrap().is_empty());
     }
 }

@@ -1,16 +1,21 @@
 //! WebSocket clients are authenticated as requests are: by the session or API token behind what they show.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::web;
 use futures_util::future::BoxFuture;
 use plimsoll_auth::Role;
+use plimsoll_auth::admin::{Entrance, enter};
 use plimsoll_auth::api_tokens::Scope;
 use plimsoll_auth::sessions::Activity;
+use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::{StoreError, UserId};
 use secrecy::SecretString;
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::caller::lacks_demanded_factor;
+use crate::caller::{Origin, lacks_demanded_factor};
 use crate::identity::{Identity, identity_of};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -43,6 +48,33 @@ impl SessionAuthenticator {
         })
     }
 
+    /// An administrator comes in as over HTTP, and whose data is heard is recorded.
+    async fn look_at(
+        &self,
+        caller: &WsCaller,
+        subject: UserId,
+        ip: Option<IpAddr>,
+    ) -> Result<(), WsAuthError> {
+        let login: Uuid = caller.session_id.parse().map_err(|_| WsAuthError::Refused)?;
+        let origin = Origin { ip, ..Origin::default() };
+        let (by, act) = (caller.user_id, origin.act(Some(login), self.0.clock.now()));
+        let policy = Arc::clone(&self.0.settings.policy);
+        let entrance = self.0.db.run(move |tx| {
+            let entrance = enter(tx, &policy, &act, by)?;
+            if entrance == Entrance::Open {
+                let entry =
+                    act.entry("admin.stream_open", AuditOutcome::Success, Some(by), Some(subject), json!({}));
+                tx.append_audit(Some(subject), &entry)?;
+            }
+            Ok::<_, StoreError>(entrance)
+        });
+        match entrance.await.map_err(|_| WsAuthError::Unavailable)? {
+            Entrance::Open => Ok(()),
+            Entrance::WrongNetwork => Err(WsAuthError::Forbidden),
+            Entrance::TooOften { .. } => Err(WsAuthError::Unavailable),
+        }
+    }
+
     async fn live(&self, caller: &WsCaller) -> Result<(), WsAuthError> {
         let login: Uuid = caller.session_id.parse().map_err(|_| WsAuthError::Refused)?;
         let (user, now) = (caller.user_id, self.0.clock.now());
@@ -68,6 +100,15 @@ impl WsAuthenticator for SessionAuthenticator {
                 | WsCredential::Cookie(token) => self.caller(token, ip).await,
             }
         })
+    }
+
+    fn open_foreign<'a>(
+        &'a self,
+        caller: &'a WsCaller,
+        subject: UserId,
+        ip: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<(), WsAuthError>> {
+        Box::pin(self.look_at(caller, subject, ip))
     }
 
     fn still_valid<'a>(&'a self, caller: &'a WsCaller) -> BoxFuture<'a, Result<(), WsAuthError>> {

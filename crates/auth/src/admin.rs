@@ -162,6 +162,9 @@ pub enum Changed {
     Done(Listed),
     /// Refused: there would be no active administrator left. That it was tried is recorded.
     LastAdmin,
+    /// Refused: whoever cannot sign in yet, the address being unconfirmed, does not become an administrator. That it was
+    /// tried is recorded.
+    Unverified,
     /// There is no such user.
     NotFound,
 }
@@ -186,6 +189,12 @@ where
     let Some(mut listed) = store.listed_user(user)? else { return Ok(Changed::NotFound) };
     let (old_role, old_state) = (listed.user.role, listed.user.state);
     let (role, state) = (change.role.unwrap_or(old_role), change.state.unwrap_or(old_state));
+    if role != old_role && role == Role::Admin && listed.user.email_verified_at.is_none() {
+        let detail = json!({ "reason": "unverified", "role": role.as_str() });
+        let entry = entry(act, "user.change", AuditOutcome::Denied, by, Some(user), detail);
+        store.append_audit(Some(user), &entry)?;
+        return Ok(Changed::Unverified);
+    }
     let rules = |role, state| role == Role::Admin && state == AccountState::Active;
     if rules(old_role, old_state) && !rules(role, state) && admins.iter().all(|admin| *admin == user) {
         let detail = json!({ "reason": "last_admin", "role": role.as_str(), "state": state.as_str() });

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::login::count_wrong_password;
 use crate::mail::{Circumstances, Mail};
 use crate::ports::AuthStore;
-use crate::throttle::{FailureRule, Verdict};
+use crate::throttle::{FailureRule, Verdict, hash_work};
 use crate::{AccountPolicy, Act, Session, User, sessions};
 
 /// Failures of a user to give the current password.
@@ -53,6 +53,9 @@ where
         longest: login.longest_block,
     };
     let Some(account) = store.lock_account_of(user)? else { return Ok(None) };
+    if let Verdict::Blocked { retry_after } = hash_work(store, login.hashes_per_user, user, act.at)? {
+        return Ok(Some(Begun::Throttled { retry_after }));
+    }
     match store.count_failure(BY_USER, &user.0.to_be_bytes(), rule, act.at)? {
         Verdict::Allowed => Ok(Some(Begun::Ready(account.password_hash))),
         Verdict::Blocked { retry_after } => Ok(Some(Begun::Throttled { retry_after })),

@@ -173,11 +173,14 @@ fn is_common(folded: &str) -> bool {
     }
 }
 
+/// Of a longer text the beginning counts: each word is looked for in the password.
+const MAX_CONTEXT_CHARS: usize = 512;
+
 /// The words of the context: each text as a whole, without its signs, and its parts.
 fn words(context: &[&str]) -> Vec<String> {
     let mut words = vec![PRODUCT.to_owned()];
     for text in context {
-        let text = fold(&text.nfc().collect::<String>());
+        let text = fold(&text.chars().take(MAX_CONTEXT_CHARS).nfc().collect::<String>());
         words.extend(text.split('@').map(str::to_owned));
         words.extend(text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned));
         words.push(text.chars().filter(|c| c.is_alphanumeric()).collect());

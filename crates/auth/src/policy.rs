@@ -99,6 +99,8 @@ pub struct LoginPolicy {
     pub longest_block: TimeDelta,
     /// Attempts of one network.
     pub per_ip: Limit,
+    /// Password hashes that one signed-in user may ask for.
+    pub hashes_per_user: Limit,
     /// Consecutive failures that disable a factor.
     pub disable_after: u32,
     /// Distinct pairs of account and password that fail from one network within `spray_window` before it is blocked.
@@ -121,6 +123,7 @@ impl Default for LoginPolicy {
             first_block: TimeDelta::seconds(30),
             longest_block: TimeDelta::minutes(15),
             per_ip: Limit::new(20, TimeDelta::minutes(1), 10),
+            hashes_per_user: Limit::new(10, TimeDelta::minutes(1), 20),
             disable_after: 100,
             spray_pairs: 15,
             spray_window: TimeDelta::hours(3),
@@ -152,8 +155,6 @@ pub struct TwoFactorPolicy {
     pub unfinished_after: TimeDelta,
     /// Mails that tell one owner of it.
     pub unfinished_mails: Limit,
-    /// Backup codes left at which the owner is told.
-    pub few_backup_codes: usize,
 }
 
 impl Default for TwoFactorPolicy {
@@ -168,7 +169,6 @@ impl Default for TwoFactorPolicy {
             reset_delay: TimeDelta::hours(24),
             unfinished_after: TimeDelta::minutes(3),
             unfinished_mails: Limit::new(3, TimeDelta::hours(1), 3),
-            few_backup_codes: 3,
         }
     }
 }

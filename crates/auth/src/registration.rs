@@ -88,10 +88,7 @@ where
     let key = network_key(pepper, act.client.ip());
     match store.take("register.network", &key, policy.registration.per_ip, act.at)? {
         Verdict::Allowed => Ok(Admission::Open),
-        Verdict::Blocked { retry_after } => {
-            refuse(store, act, "register", "throttled")?;
-            Ok(Admission::Throttled { retry_after })
-        }
+        Verdict::Blocked { retry_after } => Ok(Admission::Throttled { retry_after }),
     }
 }
 
@@ -232,7 +229,6 @@ where
     let network = network_key(pepper, act.client.ip());
     let verdict = store.take("resend.network", &network, policy.registration.resend_per_ip, act.at)?;
     if verdict != Verdict::Allowed {
-        refuse(store, act, "email.resend", "throttled")?;
         return Ok(verdict);
     }
     let key = address_key(pepper, email);
@@ -307,15 +303,6 @@ where
     S: AuthStore + ?Sized,
 {
     store.append_audit(Some(user), &act.entry(action, outcome, None, Some(user), detail))
-}
-
-/// An entry of something that was refused before anybody was looked up.
-fn refuse<S>(store: &mut S, act: &Act, action: &str, reason: &str) -> Result<(), StoreError>
-where
-    S: AuthStore + ?Sized,
-{
-    let entry = act.entry(action, AuditOutcome::Denied, None, None, json!({ "reason": reason }));
-    store.append_audit(None, &entry)
 }
 
 #[cfg(test)]

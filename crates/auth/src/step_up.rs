@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::backup_codes::BackupCodes;
 use crate::login::record::count_wrong_password;
 use crate::ports::AuthStore;
+use crate::throttle::{Verdict, hash_work, leaves_trace};
 use crate::two_factor::proof::{ACCEPTED, STARTED, THROTTLED, audit, blocked};
 use crate::two_factor::{
     self, Attempt, AttemptRecord, Begun, Budget, CodeRefusal, Method, Purpose, Settled, SubmittedCode,
@@ -95,6 +96,9 @@ where
             Begun::NoFactor => Started::Wanted(wanted),
         });
     }
+    if let Verdict::Blocked { retry_after } = hash_work(store, policy.login.hashes_per_user, user, act.at)? {
+        return Ok(Started::Throttled { retry_after });
+    }
     let (Some(account), Some(password)) = (account, given.password) else {
         return Ok(Started::Wanted(wanted));
     };
@@ -106,9 +110,11 @@ where
         at: act.at,
     };
     if let Some(retry_after) = blocked(store, &policy.two_factor, user, Budget::Passwords, act.at)? {
-        store.insert_factor_attempt(user, &record(THROTTLED))?;
-        let detail = json!({ "method": Method::Password.as_str(), "reason": THROTTLED });
-        audit(store, user, "step_up", AuditOutcome::Denied, detail, act)?;
+        if leaves_trace(store, &user.0.to_be_bytes(), act.at)? {
+            store.insert_factor_attempt(user, &record(THROTTLED))?;
+            let detail = json!({ "method": Method::Password.as_str(), "reason": THROTTLED });
+            audit(store, user, "step_up", AuditOutcome::Denied, detail, act)?;
+        }
         return Ok(Started::Throttled { retry_after });
     }
     let attempt = store.insert_factor_attempt(user, &record(STARTED))?;

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::Pepper;
 
 use crate::EmailAddress;
+use crate::ports::ThrottleStore;
 
 /// `count` in each `per` on average, `burst` at once: a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ impl Limit {
 pub struct FailureRule {
     /// Failures without a wait.
     pub free: u32,
-    /// A failure this long ago is forgotten with all before it.
+    /// So long after a failure, and after the block that it brought, all of them are forgotten.
     pub window: TimeDelta,
     /// The first wait.
     pub first: TimeDelta,
@@ -49,6 +51,39 @@ impl FailureRule {
         let factor = 1_i32.checked_shl(beyond.min(30)).unwrap_or(i32::MAX);
         self.first.checked_mul(factor).map_or(self.longest, |wait| wait.min(self.longest))
     }
+}
+
+/// What one user or network that is over its limit may leave behind, in tables and in the audit log: whoever sends without
+/// end does not fill them.
+const TRACES: Limit = Limit::new(10, TimeDelta::minutes(1), 10);
+
+/// Whether an attempt that was refused for its limit is worth a row.
+///
+/// # Errors
+///
+/// When the store fails.
+pub(crate) fn leaves_trace<S>(store: &mut S, key: &[u8], at: DateTime<Utc>) -> Result<bool, StoreError>
+where
+    S: ThrottleStore + ?Sized,
+{
+    Ok(store.take("trace", key, TRACES, at)? == Verdict::Allowed)
+}
+
+/// Counts a password hash that a signed-in user asks for; they take their turn from everybody's logins.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn hash_work<S>(
+    store: &mut S,
+    limit: Limit,
+    user: UserId,
+    at: DateTime<Utc>,
+) -> Result<Verdict, StoreError>
+where
+    S: ThrottleStore + ?Sized,
+{
+    store.take("hash.user", &user.0.to_be_bytes(), limit, at)
 }
 
 /// Whether an attempt may go on.

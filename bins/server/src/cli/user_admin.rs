@@ -167,7 +167,7 @@ pub(super) fn set_state(opened: &Opened, email: &str, state: AccountState) -> Re
         Changed::LastAdmin => {
             Err(StartError::Refused("the last active administrator cannot be locked".to_owned()))
         }
-        Changed::NotFound => Err(no_user()),
+        Changed::NotFound | Changed::Unverified => Err(no_user()),
     }
 }
 

@@ -299,7 +299,10 @@ pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<A
     policy.reset.link = delta(settings.limits.password_reset);
     Ok(ApiSettings {
         policy: Arc::new(policy),
-        dev_outbox: settings.profile == Profile::Development,
+        // Behind a proxy on this machine everybody would seem to sit at it.
+        dev_outbox: settings.profile == Profile::Development
+            && settings.trusted_proxies.count() == 0
+            && !settings.public_url.as_ref().is_some_and(|url| url.starts_with("https:")),
         public_url: settings.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
         cors_origins: settings.cors_origins.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),

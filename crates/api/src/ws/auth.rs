@@ -68,6 +68,17 @@ pub trait WsAuthenticator: Send + Sync {
         ip: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<WsCaller, WsAuthError>>;
 
+    /// An administrator is about to hear the stream of `subject`: the place to refuse or to record it. `ip` as before.
+    ///
+    /// # Errors
+    /// It may not be heard from there, or that cannot be found out.
+    fn open_foreign<'a>(
+        &'a self,
+        caller: &'a WsCaller,
+        subject: UserId,
+        ip: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<(), WsAuthError>>;
+
     /// Whether what was true of the caller still is: the login lives, the user is active, an administrator is still one.
     ///
     /// # Errors

@@ -33,13 +33,6 @@ pub(super) struct Connection {
     pub(super) places: Option<Rc<Places>>,
 }
 
-impl WsCaller {
-    /// Whether the stream of `subject` (`None`: the own) may be heard.
-    pub(super) fn may_hear(&self, subject: Option<UserId>) -> bool {
-        self.is_admin || subject.is_none_or(|subject| subject == self.user_id)
-    }
-}
-
 impl Connection {
     /// Runs until the socket has ended. `caller` came with a bearer header or a cookie; without one the first message says who it is.
     pub(super) async fn run(mut self, caller: Option<WsCaller>) {
@@ -48,12 +41,9 @@ impl Connection {
         };
         let caller = match caller {
             Some(caller) => Ok(caller),
-            None => guest::authenticate(&self.sockets, &mut self.socket, self.ip).await,
+            None => guest::authenticate(&self.sockets, &mut self.socket, self.ip, self.subject).await,
         };
         let caller = match caller {
-            Ok(caller) if !caller.may_hear(self.subject) => {
-                return self.socket.output.close(CloseCode::Forbidden).await;
-            }
             Ok(caller) => caller,
             Err(Some(code)) => return self.socket.output.close(code).await,
             Err(None) => return,

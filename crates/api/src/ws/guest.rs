@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use plimsoll_core_domain::UserId;
 use plimsoll_realtime::{ClientMessage, CloseCode, ServerMessage};
 use tokio::time::timeout;
 
 use super::WebSockets;
-use super::auth::{WsCaller, WsCredential};
+use super::auth::{WsAuthError, WsCaller, WsCredential};
 use super::socket::{Incoming, Socket};
 
 /// Waits for the `auth` message; nothing else is obeyed before it. `Err` says how to close, `None` that nobody is there.
@@ -14,6 +15,7 @@ pub(super) async fn authenticate(
     sockets: &WebSockets,
     socket: &mut Socket,
     ip: Option<IpAddr>,
+    subject: Option<UserId>,
 ) -> Result<WsCaller, Option<CloseCode>> {
     let credential = tokio::select! {
         credential = timeout(sockets.settings.auth_timeout, credential(socket)) => {
@@ -21,8 +23,10 @@ pub(super) async fn authenticate(
         }
         () = sockets.draining.cancelled() => return Err(Some(CloseCode::ShuttingDown)),
     };
-    let caller = sockets.authenticator.authenticate(&credential, ip).await;
-    caller.map_err(|error| Some(error.close_code()))
+    let refused = |error: WsAuthError| Some(error.close_code());
+    let caller = sockets.authenticator.authenticate(&credential, ip).await.map_err(refused)?;
+    sockets.let_in(&caller, subject, ip).await.map_err(refused)?;
+    Ok(caller)
 }
 
 async fn credential(socket: &mut Socket) -> Result<WsCredential, Option<CloseCode>> {

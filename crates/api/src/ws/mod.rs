@@ -18,6 +18,7 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::web;
@@ -50,6 +51,20 @@ impl WebSockets {
         let limits = Arc::new(ConnectionLimits::new(&settings));
         let (rechecks, draining) = (Arc::default(), CancellationToken::new());
         Self { hub, authenticator, settings, limits, rechecks, draining }
+    }
+
+    /// Whether the stream of `subject` (`None`: the own) may be heard, from the address `ip`.
+    async fn let_in(
+        &self,
+        caller: &WsCaller,
+        subject: Option<UserId>,
+        ip: Option<IpAddr>,
+    ) -> Result<(), WsAuthError> {
+        match subject.filter(|subject| *subject != caller.user_id) {
+            None => Ok(()),
+            Some(subject) if caller.is_admin => self.authenticator.open_foreign(caller, subject, ip).await,
+            Some(_) => Err(WsAuthError::Forbidden),
+        }
     }
 
     /// The user's logins have changed: each of the user's sockets looks whether it may stay.

@@ -101,9 +101,7 @@ async fn upgrade(
     let caller = match credential(&request)? {
         Some(credential) if places.is_some() => {
             let caller = sockets.authenticator.authenticate(&credential, ip).await?;
-            if !caller.may_hear(subject) {
-                return Err(UpgradeRefused::Forbidden);
-            }
+            sockets.let_in(&caller, subject, ip).await?;
             Some(caller)
         }
         _ => None,

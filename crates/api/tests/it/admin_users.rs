@@ -222,3 +222,22 @@ async fn an_administrator_signs_a_user_out() {
     let without = admin.post(&format!("/admin/users/{ann}/reset-2fa"), &json!({})).await;
     assert_eq!(without.body["code"], "business_rule", "there is no second factor to reset");
 }
+
+/// ADM-4: whoever cannot sign in is no administrator, so the only one who can stays.
+#[tokio::test]
+async fn an_unconfirmed_user_is_not_promoted() {
+    let world = World::start().await;
+    let boss = world.user(BOSS, Role::Admin).0;
+    let ann = world.user("ann@example.com", Role::User).0;
+    world.test.execute(&format!("UPDATE users SET email_verified_at = NULL WHERE id = {ann}"));
+    let admin = stepped_up(&world, BOSS).await;
+    let reply = patch(&admin, ann, json!({ "role": "admin" })).await;
+    assert_eq!(
+        (reply.status, &reply.body["code"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("business_rule"))
+    );
+    // one that became it in another way does not count either
+    world.test.execute(&format!("UPDATE users SET role = 'admin' WHERE id = {ann}"));
+    let reply = patch(&admin, boss, json!({ "role": "user" })).await;
+    assert_eq!((reply.status, &reply.body["code"]), (StatusCode::CONFLICT, &json!("last_admin")));
+}

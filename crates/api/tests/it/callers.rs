@@ -294,6 +294,9 @@ async fn a_demoted_administrator_is_none_at_once() {
     let bearer = format!("Bearer {}", session.token());
     let mut socket = world.socket("/ws/1", &[("authorization", &bearer)]).await.unwrap();
     assert_eq!(socket.next().await["type"], "hello");
+    // AUD-7: whose stream an administrator hears is on record with them
+    let heard = "SELECT subject_id FROM audit_log WHERE action = 'admin.stream_open' AND chain = subject_id";
+    assert_eq!(world.rows(heard)[0]["subject_id"], 1);
     let chief = world.login("other@example.com").await;
     let proven = chief.post("/auth/step-up", &json!({ "password": PASSWORD })).await;
     let chief = chief.bearer(proven.body["token"].as_str().unwrap());
@@ -360,4 +363,24 @@ async fn sockets_live_and_die_with_their_login() {
 
 fn page_cookie(page: &crate::world::Client) -> String {
     page.sent("cookie").expect("a client with a cookie").to_owned()
+}
+
+/// ADM-7, AUD-7: administrators hear others' streams from where administration is open to them, and from nowhere else.
+#[tokio::test]
+async fn others_streams_are_behind_the_door_of_administration() {
+    let world = World::with(|policy| {
+        policy.require_admin_2fa = false;
+        policy.admin.allowed_ips = vec!["192.0.2.0/24".parse().unwrap()];
+    })
+    .await;
+    let ann = world.user("ann@example.com", Role::User);
+    let admin = world.user("root@example.com", Role::Admin);
+    let session = world.login("root@example.com").await;
+    let bearer = format!("Bearer {}", session.token());
+    assert!(world.socket(&format!("/ws/{}", ann.0), &[("authorization", &bearer)]).await.is_err());
+    let mut own = world.socket(&format!("/ws/{}", admin.0), &[("authorization", &bearer)]).await.unwrap();
+    assert_eq!(own.next().await["type"], "hello");
+    let entries =
+        world.rows("SELECT action FROM audit_log WHERE action IN ('admin.enter', 'admin.stream_open')");
+    assert_eq!(entries, [json!({ "action": "admin.enter" })]);
 }

@@ -78,6 +78,11 @@ async fn with_no_room_for_a_hash_logins_are_refused_and_other_requests_answered(
         assert_eq!(client.get(path).await.status, StatusCode::OK, "{path}");
     }
     assert_eq!(ann.get("/auth/me").await.status, StatusCode::OK);
+    let step_up = ann.post("/auth/step-up", &json!({ "password": PASSWORD })).await;
+    assert_eq!(step_up.status, StatusCode::SERVICE_UNAVAILABLE, "{}", step_up.body);
+    let changed = json!({ "current_password": PASSWORD, "new_password": "another Kestrel 41 umbrella" });
+    assert_eq!(ann.post("/auth/change-password", &changed).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(world.rows("SELECT id FROM user_2fa_attempts").is_empty());
     assert_eq!((attempts(), throttles()), (attempted, counted), "nothing was counted");
 
     drop(held.go_on);

@@ -193,7 +193,9 @@ async fn of_fifty_posts_of_a_link_one_succeeds() {
     let posts = (0..50).map(|_| client.post("/auth/verify-email", &body));
     let statuses: Vec<_> = futures_util::future::join_all(posts).await.iter().map(|it| it.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{statuses:?}");
-    assert_eq!(statuses.iter().filter(|status| **status == StatusCode::BAD_REQUEST).count(), 49);
+    // On a busy machine some are told that there is no room for them.
+    let refused = [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE];
+    assert_eq!(statuses.iter().filter(|status| refused.contains(status)).count(), 49, "{statuses:?}");
     assert_eq!(count(&world, "mail_outbox WHERE kind = 'welcome'"), 1);
 }
 
@@ -402,7 +404,16 @@ async fn registration_is_limited_and_can_be_closed() {
     assert_eq!((over.status, &over.body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
     assert_eq!(over.headers["retry-after"], "720");
     assert_eq!(count(&world, "users"), 5);
-    assert_eq!(count(&world, "audit_log WHERE action = 'register' AND outcome = 'denied'"), 1);
+    for n in 0..40 {
+        assert_eq!(
+            register(&world, &format!("n{n}@example.com")).await.status,
+            StatusCode::TOO_MANY_REQUESTS
+        );
+        let again = json!({ "email": "n@example.com" });
+        world.client().post("/auth/resend-verification", &again).await;
+    }
+    let denied = count(&world, "audit_log WHERE outcome = 'denied'");
+    assert!((1..=11).contains(&denied), "{denied}: a few a minute, whatever somebody sends");
 
     let closed = World::with(|policy| policy.registration.open = false).await;
     let reply = register(&closed, "ann@example.com").await;

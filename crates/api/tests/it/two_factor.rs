@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use data_encoding::BASE64;
 use plimsoll_auth::challenges::NewChallenge;
+use plimsoll_auth::throttle::Limit;
 use plimsoll_auth::totp::{TotpSecret, step_at};
 use plimsoll_auth::two_factor_reset::{self, NewReset, Requested};
 use plimsoll_auth::{Act, Role, Transport, challenges};
@@ -160,6 +161,21 @@ async fn a_setup_needs_a_fresh_factor() {
     assert!(reply.body["step_up_until"].is_string(), "{}", reply.text);
     world.clock.advance(TimeDelta::seconds(301));
     problem(&client.post("/auth/2fa/setup", &json!({})).await, 403, "step_up_required");
+}
+
+/// LOG-4, LOG-10: new secrets cost hashes, which everybody's logins wait for; so they are counted.
+#[actix_web::test]
+async fn setups_are_limited() {
+    let world =
+        World::with(|policy| policy.login.hashes_per_user = Limit::new(3, TimeDelta::hours(1), 3)).await;
+    let (_, client) = stepped_up(&world).await;
+    for _ in 0..2 {
+        assert_eq!(client.post("/auth/2fa/setup", &json!({})).await.status, StatusCode::OK);
+    }
+    let over = client.post("/auth/2fa/setup", &json!({})).await;
+    problem(&over, 429, "rate_limited");
+    assert!(over.headers.contains_key("retry-after"));
+    problem(&client.post("/auth/step-up", &json!({ "password": PASSWORD })).await, 429, "rate_limited");
 }
 
 /// TFA-4: a pending secret is forgotten after its time.

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::challenges::NewChallenge;
 use crate::ports::AuthStore;
-use crate::throttle::{FailureRule, Verdict};
+use crate::throttle::{FailureRule, Verdict, leaves_trace};
 use crate::{
     Account, AccountPolicy, AccountState, Act, EmailAddress, Session, Transport, User, challenges, sessions,
     two_factor,
@@ -124,8 +124,10 @@ where
     let identifier = keys.identifier(address.as_ref().map_or(email, EmailAddress::folded));
     let device = device.and_then(|cookie| keys.devices.verify(&identifier, cookie));
     if let Some(retry_after) = blocked(store, policy, keys, &identifier, device, act)? {
-        let attempt = AttemptRecord::of(act, None, identifier, "throttled");
-        store.record_login_attempt(&attempt)?;
+        let from = act.client.ip().map_or(identifier, |ip| keys.network(ip));
+        if leaves_trace(store, &from, act.at)? {
+            store.record_login_attempt(&AttemptRecord::of(act, None, identifier, "throttled"))?;
+        }
         return Ok(Begun::Throttled { retry_after });
     }
     let account = match &address {
@@ -148,7 +150,13 @@ where
     S: AuthStore + ?Sized,
 {
     let login = &policy.login;
-    if let Some(ip) = act.client.ip() {
+    // A device that the account was signed in from is held to its own counters, not to what others do from its network.
+    if let Some(device) = device {
+        let key = keys.device(identifier, device);
+        if let Verdict::Blocked { retry_after } = store.take(BY_NETWORK, &key, login.per_ip, act.at)? {
+            return Ok(Some(retry_after));
+        }
+    } else if let Some(ip) = act.client.ip() {
         let network = keys.network(ip);
         if let Some(until) = store.blocked_until(SPRAYING, &network, act.at)? {
             return Ok(Some((until - act.at).to_std().unwrap_or_default()));

@@ -272,6 +272,54 @@ fn an_attacker_cannot_lock_the_owner_out() {
     assert!(attempt(&mut store, ("bob@example.com", PASSWORD), 3, Some(&cookie), &act(14)).is_some());
 }
 
+/// LOG-6: nor does what others do from the owner's own network, such as a proxy's that everybody comes through.
+#[test]
+fn an_attacker_beside_the_owner_cannot_lock_the_owner_out() {
+    let (mut store, _) = store();
+    let shared = |seconds| from([198, 51, 100, 9], seconds);
+    let first = signed_in(attempt(&mut store, ("ann@example.com", PASSWORD), 1, None, &shared(0)));
+    let cookie = first.arrival.device_cookie;
+    for n in 0..15 {
+        let email = format!("user{n}@example.com");
+        attempt(&mut store, (&email, "Spring2026!"), 1, None, &shared(10 * n + 10)).unwrap();
+    }
+    assert!(attempt(&mut store, ("ann@example.com", PASSWORD), 2, None, &shared(200)).is_none(), "spraying");
+    signed_in(attempt(&mut store, ("ann@example.com", PASSWORD), 2, Some(&cookie), &shared(201)));
+    assert!(
+        attempt(&mut store, ("bob@example.com", PASSWORD), 3, Some(&cookie), &shared(202)).is_none(),
+        "hers"
+    );
+}
+
+/// LOG-12: whoever goes on over the limit leaves a few rows a minute behind, and the times of the rest cost nothing.
+#[test]
+fn attempts_over_the_limit_do_not_fill_the_tables() {
+    let (mut store, _) = store();
+    let flood = from([198, 51, 100, 9], 1);
+    for _ in 0..200 {
+        attempt(&mut store, ("nobody@example.com", "guess"), 1, None, &flood);
+    }
+    let throttled = store.login_attempts().iter().filter(|attempt| attempt.outcome == "throttled").count();
+    assert_eq!(throttled, 10);
+}
+
+/// LOG-3: the longest block is as long each time while failures go on; it is forgotten a window after its end.
+#[test]
+fn the_longest_block_stays_the_longest() {
+    let (mut store, _) = store();
+    let mut second = 0;
+    let mut wrong = |store: &mut MemoryStore, after: i64| {
+        second += after;
+        attempt(store, ("ann@example.com", "wrong"), 1, None, &act(second)).is_some()
+    };
+    for after in [1, 1, 1, 1, 1].into_iter().chain([901; 8]) {
+        assert!(wrong(&mut store, after));
+    }
+    assert!(wrong(&mut store, 901) && !wrong(&mut store, 890), "blocked for 15 minutes again");
+    assert!(wrong(&mut store, 11 + 900), "its end, and a window");
+    assert!(wrong(&mut store, 900 + 901) && wrong(&mut store, 1), "then the five free ones");
+}
+
 /// LOG-4: a network has its own bucket; IPv6 counts by /64.
 #[test]
 fn a_network_has_a_bucket_of_its_own() {

@@ -4,6 +4,9 @@ use chrono::{DateTime, Utc};
 use super::{Circumstances, Letter, Mail, MailToken, SignInReason};
 use crate::EmailAddress;
 
+/// So many backup codes are few (TFA-12).
+const FEW_BACKUP_CODES: usize = 3;
+
 /// Where the links of mails lead: the service as browsers see it, from the settings and never from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Links {
@@ -227,7 +230,11 @@ fn content(mail: &Mail, links: &Links) -> Content {
         },
         Mail::BackupCodeUsed { left, circumstances } => note(
             "Backup code used",
-            &format!("One of your backup codes was used. {left} are left; make new ones before they run out."),
+            &if *left > FEW_BACKUP_CODES {
+                format!("One of your backup codes was used. {left} are left.")
+            } else {
+                format!("One of your backup codes was used. Only {left} are left: make new ones before they run out.")
+            },
             circumstances,
         ),
         Mail::NewBackupCodes { circumstances } => {

@@ -26,6 +26,17 @@ fn length_is_counted_in_characters_as_they_are_hashed() {
     assert_eq!(PasswordRules::new(3).least(), PasswordRules::FLOOR);
 }
 
+/// REG-14: what somebody says of themselves costs no more than its beginning.
+#[test]
+fn the_words_of_the_context_are_bounded() {
+    let name = "word5 ".repeat(12_000);
+    assert!(words(&[&name, &name]).len() < 500);
+    let distinct: String = (0..12_000).map(|n| format!("w{n:05} ")).collect();
+    assert!(words(&[&distinct]).len() < 500);
+    let rules = PasswordRules::new(12);
+    assert!(rules.check(&"w00001 w00002 w00003".to_owned().into(), &[&distinct]).is_err());
+}
+
 /// REG-11, REG-12: the commonest passwords are refused without any network, in any case and with the usual tails.
 #[test]
 fn common_passwords_are_refused_without_a_network() {

@@ -185,8 +185,7 @@ fn resending_tells_nothing_of_other_addresses_and_is_limited_for_a_network() {
         "{verdict:?}"
     );
     assert_eq!(store.mails().len(), 0);
-    let last = &store.audit().last().unwrap().1;
-    assert_eq!((last.action.as_str(), last.outcome), ("email.resend", AuditOutcome::Denied));
+    assert!(store.audit().is_empty(), "the routes record it, a few times a minute");
 
     store.account_mut(ann).unwrap().user.email_verified_at = None;
     store.account_mut(ann).unwrap().user.state = AccountState::Disabled;

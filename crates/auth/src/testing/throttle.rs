@@ -53,7 +53,7 @@ impl ThrottleStore for MemoryStore {
         if *until > now {
             return Ok(Verdict::Blocked { retry_after: (*until - now).to_std().unwrap_or_default() });
         }
-        *count = if now - *last > rule.window { 1 } else { *count + 1 };
+        *count = if now - (*last).max(*until) > rule.window { 1 } else { *count + 1 };
         (*last, *until) = (now, now + rule.block_after(*count));
         Ok(Verdict::Allowed)
     }

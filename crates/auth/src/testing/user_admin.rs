@@ -61,6 +61,7 @@ impl UserAdminStore for MemoryStore {
         self.call()?;
         let active = |account: &&Account| {
             (account.user.role, account.user.state) == (Role::Admin, AccountState::Active)
+                && account.user.email_verified_at.is_some()
         };
         Ok(self.accounts.values().filter(active).map(|account| account.user.id).collect())
     }

@@ -14,6 +14,7 @@ use super::{ActionHash, AttemptRecord, Budget, Factor, Method, StoredSecret};
 use crate::backup_codes::{BackupCode, BackupCodes, StoredCode};
 use crate::mail::{Circumstances, Mail};
 use crate::ports::AuthStore;
+use crate::throttle::leaves_trace;
 use crate::totp::{Checked, TotpCode, TotpSecret};
 use crate::{AccountPolicy, Act, TwoFactorPolicy};
 
@@ -177,10 +178,12 @@ where
         at: act.at,
     };
     if let Some(retry_after) = blocked(store, &policy.two_factor, user, Budget::Codes, act.at)? {
-        store.insert_factor_attempt(user, &record(THROTTLED))?;
-        let detail =
-            json!({ "purpose": purpose.as_str(), "method": code.method().as_str(), "reason": THROTTLED });
-        audit(store, user, "2fa.verify", AuditOutcome::Denied, detail, act)?;
+        if leaves_trace(store, &user.0.to_be_bytes(), act.at)? {
+            store.insert_factor_attempt(user, &record(THROTTLED))?;
+            let detail =
+                json!({ "purpose": purpose.as_str(), "method": code.method().as_str(), "reason": THROTTLED });
+            audit(store, user, "2fa.verify", AuditOutcome::Denied, detail, act)?;
+        }
         return Ok(Begun::Throttled { retry_after });
     }
     let StoredSecret::Readable(secret) = secret else {

@@ -163,6 +163,14 @@ fn wrong_codes_use_up_the_accounts_budgets() {
         "a right code is not looked at either"
     );
     assert_eq!(blocked(&mut store, codes[0].expose_text(), 1010), Some(3590));
+    let traces = |store: &MemoryStore| {
+        store.audit().iter().filter(|(_, entry)| entry.detail["reason"] == "throttled").count()
+    };
+    let before = traces(&store);
+    for _ in 0..200 {
+        blocked(&mut store, codes[0].expose_text(), 1011);
+    }
+    assert!(traces(&store) <= before + 10, "no flood of entries: AUD-4");
     assert_eq!(status(&mut store, user).unwrap().backup_codes_remaining, 10);
     let last = store.audit().last().unwrap();
     assert_eq!((last.1.outcome, &last.1.detail["reason"]), (AuditOutcome::Denied, &json!("throttled")));

@@ -105,6 +105,25 @@ fn an_end_cut_off_together_with_its_head_is_found() {
     assert_eq!(verify(&world).first_bad, bad(5, "rewritten"));
 }
 
+/// AUD-2, AUD-8: a mark that nobody signed, added to a checkpoint that has none of its own, lets rows go and is found.
+#[test]
+fn a_mark_slipped_into_an_empty_checkpoint_is_found() {
+    let world = World::new();
+    append(&world, Some(world.user), 10);
+    checkpoint(&world, 1);
+    assert_eq!(checkpoint(&world, 2).marks, 0);
+    assert_eq!(verify(&world).first_bad, None);
+    let user = world.user;
+    let slipped = format!(
+        "INSERT INTO audit_checkpoint_marks SELECT chain, 'start', seq, mac, 2 FROM audit_log WHERE chain = {user} AND seq = 5"
+    );
+    assert_eq!(
+        found_after(&world, None, &slipped),
+        Some(BadEntry { chain: 0, seq: 2, reason: "altered" }),
+        "before and after the rows are gone"
+    );
+}
+
 /// AUD-2: checkpoints are signed and chained themselves; without the key none can be altered, added or left out.
 #[test]
 fn a_checkpoint_that_was_altered_removed_or_forged_is_found() {

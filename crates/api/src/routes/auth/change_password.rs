@@ -56,6 +56,8 @@ pub async fn change_password(
     let known = &caller.signed_in.user;
     let name = known.display_name.as_deref().unwrap_or_default();
     chosen::password(&state, "/new_password", &new_password, &[known.email.as_str(), name]).await?;
+    // Before anything is counted: what nobody has room to look at counts as no failure.
+    state.hashing.check_room()?;
     let (policy_, act_) = (policy.clone(), act.clone());
     let verified = match state.db.run(move |tx| begin(tx, &policy_, user, &act_)).await? {
         Some(Begun::Ready(hash)) => hash,

@@ -73,6 +73,7 @@ pub async fn register(
         }
     }
 
+    chosen::unbreached(&state, &password).await?;
     // Hashed before anybody knows whether there is such an account.
     let hash = state.hashing.run(move |passwords| passwords.hash(&password, &mut OsRandom)).await?;
     let password_hash = hash.map_err(|why| Problem::field("/password", "too_long", why.to_string()))?;

@@ -63,6 +63,7 @@ pub async fn setup(
     };
     // A weak password leaves the token as good as it was.
     let (email, display_name) = chosen::account(&state, &email, &password, None).await?;
+    chosen::unbreached(&state, &password).await?;
     let hash = state.hashing.run(move |passwords| passwords.hash(&password, &mut OsRandom)).await?;
     let password_hash = hash.map_err(|why| Problem::field("/password", "too_long", why.to_string()))?;
     let (new, act) = (FirstAdmin { digest, email, display_name, password_hash }, visitor.act(&state));

@@ -64,6 +64,8 @@ pub(super) async fn prove(
     given: Given,
 ) -> Result<HttpResponse, Problem> {
     let (user, act, policy) = (caller.user, caller.act(state), state.settings.policy.clone());
+    // Before anything is counted: what nobody has room to look at counts as no failure.
+    state.hashing.check_room()?;
     let (policy_, act_) = (policy.clone(), act.clone());
     let pending = match state.db.run(move |tx| begin(tx, &policy_, user, given, &act_)).await? {
         Started::Ready(pending) => pending,

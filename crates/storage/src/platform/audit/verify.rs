@@ -353,7 +353,8 @@ impl Tx<'_> {
         Ok(if most.most.unwrap_or(0) > id { Err((id + 1, "missing")) } else { Ok(()) })
     }
 
-    /// The MAC over a checkpoint's marks, from that of the checkpoint before; `None` when there are not as many as it says.
+    /// The MAC over a checkpoint's marks, from that of the checkpoint before; `None` when there are not exactly as many as it
+    /// says: one too many is signed by nobody, and would let entries go.
     fn fold_marks(
         &mut self,
         key: &MacChain,
@@ -361,7 +362,7 @@ impl Tx<'_> {
         before: [u8; 32],
     ) -> Result<Option<[u8; 32]>, StoreError> {
         let (mut mac, mut count, mut last) = (before, 0, (String::new(), i64::MIN));
-        while count < checkpoint.marks {
+        loop {
             let page = prepared(
                 "SELECT kind, chain, seq, mac FROM audit_checkpoint_marks \
                  WHERE checkpoint = ? AND (kind, chain) > (?, ?) ORDER BY kind, chain LIMIT ?",
@@ -372,11 +373,14 @@ impl Tx<'_> {
             .bind::<BigInt, _>(PAGE)
             .load::<KindMark>(self.conn())
             .store()?;
-            let Some(end) = page.last() else { return Ok(None) };
+            let Some(end) = page.last() else { break };
             last = (end.kind.clone(), end.mark.chain);
             for KindMark { kind, mark } in &page {
                 mac = key.next(&mac, &mark_bytes(checkpoint.id, kind, mark));
                 count += 1;
+            }
+            if count > checkpoint.marks {
+                break;
             }
         }
         Ok((count == checkpoint.marks).then_some(mac))

@@ -97,7 +97,8 @@ impl ThrottleStore for Tx<'_> {
             "INSERT INTO throttles AS t (kind, key, count, window_start, updated_at) VALUES (?, ?, 1, ?, ?) \
              ON CONFLICT (kind, key) DO UPDATE SET \
                count = CASE WHEN t.blocked_until > excluded.updated_at THEN t.count \
-                 WHEN t.window_start + ? * interval '1 microsecond' < excluded.updated_at THEN 1 ELSE t.count + 1 END, \
+                 WHEN greatest(t.window_start, t.blocked_until) + ? * interval '1 microsecond' < excluded.updated_at THEN 1 \
+                 ELSE t.count + 1 END, \
                window_start = CASE WHEN t.blocked_until > excluded.updated_at THEN t.window_start \
                  ELSE excluded.updated_at END, \
                updated_at = excluded.updated_at \

@@ -120,7 +120,7 @@ impl UserAdminStore for Tx<'_> {
         }
         // A row that changed while this waited for it is looked at again: who was demoted meanwhile is no administrator.
         let locked = prepared(
-            "SELECT id, role = 'admin' AND state = 'active' AS rules FROM users \
+            "SELECT id, role = 'admin' AND state = 'active' AND email_verified_at IS NOT NULL AS rules FROM users \
              WHERE (role = 'admin' AND state = 'active') OR id = ? ORDER BY id FOR NO KEY UPDATE",
         )
         .bind::<BigInt, _>(user.0)

@@ -64,6 +64,10 @@ pub async fn patch(
         Changed::LastAdmin => {
             Err(Problem::new("last_admin", "the last active administrator cannot be demoted or disabled"))
         }
+        Changed::Unverified => Err(Problem::new(
+            "business_rule",
+            "the user's address is not confirmed: administrators are users who can sign in",
+        )),
         Changed::NotFound => Err(no_user()),
     }
 }

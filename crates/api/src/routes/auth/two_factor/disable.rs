@@ -52,6 +52,8 @@ pub async fn disable(
     body: Body<Disable>,
 ) -> Result<HttpResponse, Problem> {
     let (user, act, policy) = (caller.user, caller.act(&state), state.settings.policy.clone());
+    // Before anything is counted: what nobody has room to look at counts as no failure.
+    state.hashing.check_room()?;
     let Disable { password, code } = body.value;
     let code = SubmittedCode::parse(&code);
     let (policy_, act_) = (policy.clone(), act.clone());

@@ -38,6 +38,8 @@ pub async fn regenerate_codes(
     body: Body<Code>,
 ) -> Result<HttpResponse, Problem> {
     let (user, act, policy) = (caller.user, caller.act(&state), state.settings.policy.clone());
+    // Before anything is counted: what nobody has room to look at counts as no failure.
+    state.hashing.check_room()?;
     let code = SubmittedCode::parse(&body.value.code);
     let (policy_, act_) = (policy.clone(), act.clone());
     let begun = state.db.run(move |tx| begin_regenerate(tx, &policy_, user, code, &act_)).await?;

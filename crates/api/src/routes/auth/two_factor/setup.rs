@@ -3,6 +3,7 @@
 use actix_web::{HttpResponse, post, web};
 use plimsoll_auth::backup_codes::BackupCode;
 use plimsoll_auth::qr;
+use plimsoll_auth::throttle::{Verdict, hash_work};
 use plimsoll_auth::totp::TotpSecret;
 use plimsoll_auth::two_factor::setup as keep;
 use plimsoll_core_domain::views::At;
@@ -28,6 +29,7 @@ pub(super) fn shown(codes: &[BackupCode]) -> Value {
         (status = 200, body = schema::TwoFactorSetup),
         (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 429, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
     ),
     tag = "auth",
@@ -37,6 +39,11 @@ pub(super) fn shown(codes: &[BackupCode]) -> Value {
 pub async fn setup(state: web::Data<AppState>, caller: SteppedUp) -> Result<HttpResponse, Problem> {
     let (user, act, policy) = (caller.user, caller.act(&state), state.settings.policy.clone());
     let secret = TotpSecret::generate(&mut OsRandom);
+    state.hashing.check_room()?;
+    let (limit, now) = (policy.login.hashes_per_user, act.at);
+    if let Verdict::Blocked { retry_after } = state.db.run(move |tx| hash_work(tx, limit, user, now)).await? {
+        return Err(Problem::throttled("too many new secrets", retry_after));
+    }
     let backup = state.backup_codes.clone();
     let new = state.hashing.run(move |_| backup.generate(user, &mut OsRandom)).await?;
     let uri = secret.uri(&policy.two_factor.issuer, caller.signed_in.user.email.as_str());

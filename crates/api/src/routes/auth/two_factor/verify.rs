@@ -60,6 +60,8 @@ pub async fn verify(
     let Some(challenge) = body.value.challenge else {
         return prove(&state, &session?, Given { password: None, code: Some(code) }).await;
     };
+    // Before anything is counted: what nobody has room to look at counts as no failure.
+    state.hashing.check_room()?;
     let dead = || Problem::new("challenge_expired", "sign in again");
     let digest = SecretToken::parse(challenge.expose_secret()).map_err(|_| dead())?.digest();
     let (act, policy) = (visitor.act(&state), state.settings.policy.clone());
