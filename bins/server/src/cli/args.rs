@@ -111,6 +111,9 @@ pub enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Move broker keys of an earlier platform, kept there as Fernet tokens, into the vault: exit code 0 when all rows are
+    /// in, 3 when some failed
+    ImportCredentials(ImportArgs),
     /// Print the OpenAPI document
     Openapi,
     /// Print completions for a shell
@@ -234,6 +237,34 @@ pub enum KeyCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to import, and the key that opens it.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// CSV or SQLite, with the columns email, broker, environment, api_key and api_secret
+    pub file: PathBuf,
+    /// Holds the earlier platform's Fernet key; or, with --old-key-salt, the password that it was made of
+    #[arg(long, value_name = "PATH")]
+    pub old_key_file: PathBuf,
+    /// The salt that the password was stretched with (PBKDF2-HMAC-SHA256): text, hex:… or base64:…
+    #[arg(long, value_name = "SALT")]
+    pub old_key_salt: Option<String>,
+    /// How often it was stretched, unless 100000 times
+    #[arg(long, value_name = "NUMBER", requires = "old_key_salt")]
+    pub old_key_iterations: Option<u32>,
+    /// The table of an SQLite file, where several have the columns
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Leave users alone that have another credential already: their rows fail
+    #[arg(long)]
+    pub keep_existing: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

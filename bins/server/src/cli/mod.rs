@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod check;
 mod health;
+mod import;
 mod key;
 mod password;
 mod rotation;
@@ -13,7 +14,8 @@ mod user;
 mod user_admin;
 
 pub use args::{
-    AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, KeyCommand, OneUser, OneUserCommand, UserCommand,
+    AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, ImportArgs, KeyCommand, OneUser, OneUserCommand,
+    UserCommand,
 };
 
 use clap::CommandFactory;
@@ -101,6 +103,10 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
         Command::Key { command: KeyCommand::Rotate { dry_run, json } } => {
             let settings = settings(global, environment, Purpose::Serve)?;
             Ok(key::rotate(&settings, environment, dry_run, json)?)
+        }
+        Command::ImportCredentials(arguments) => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(import::run(&settings, environment, &arguments)?)
         }
         Command::Openapi => {
             println!("{}", plimsoll_api::openapi_document());

@@ -5,10 +5,10 @@ use std::io::{IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plimsoll_core_domain::StoreError;
+use plimsoll_core_domain::{Clock, StoreError, SystemClock};
 use plimsoll_crypto::{KeyId, KeyRing, OsRandom};
 use plimsoll_storage::Db;
-use plimsoll_storage::platform::keys::{RotationMode, SEALED_COLUMNS, SealedColumn};
+use plimsoll_storage::platform::keys::{Rotation, RotationMode, SEALED_COLUMNS, SealedColumn};
 
 /// Values in one transaction: few enough that nobody waits long for a row.
 const BATCH: u32 = 1_000;
@@ -83,7 +83,8 @@ fn pass(
     let mut after = None;
     loop {
         let batch = db.run_retrying_blocking(outcome.moved, |tx| {
-            tx.rotate_batch(column, ring, from, after.as_ref(), BATCH, mode, &mut OsRandom)
+            let rotation = Rotation { ring, from, mode, limit: BATCH, at: SystemClock.now() };
+            tx.rotate_batch(column, &rotation, after.as_ref(), &mut OsRandom)
         })?;
         outcome.moved += batch.moved;
         for row in batch.damaged.into_iter().take(NAMED) {

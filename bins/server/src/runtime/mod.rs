@@ -16,7 +16,7 @@ use plimsoll_broker::{Alpaca, AlpacaConfig};
 use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::{Clock, SystemClock};
 use plimsoll_crypto::passwords::Passwords;
-use plimsoll_crypto::{KeyRing, OsRandom};
+use plimsoll_crypto::{KeyForm, KeyRing, OsRandom};
 use plimsoll_observability::health::{DiskCheck, HealthRegistry, Importance, MemoryCheck};
 use plimsoll_observability::process::sample;
 use plimsoll_paper_broker::Handle as PaperHandle;
@@ -85,6 +85,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     progress.step(&format!("schema is current, {applied} migrations applied"));
 
     let ring = unlocked(settings, &databases, &data_dir)?;
+    progress.step(&told_of_key(settings, &ring));
     let access = broker_access(settings, &databases)?;
     if let Some(paper) = &access.paper {
         progress.step(&format!("paper broker answers at {}", paper.url()));
@@ -172,6 +173,16 @@ fn unlocked(settings: &Settings, databases: &Databases, data_dir: &Path) -> Resu
     let ring = key_ring(&settings.keys, data_dir, &db, Settle::Now, &mut OsRandom)?;
     db.read_blocking(|tx| tx.check_key_ring(&ring))?;
     Ok(ring)
+}
+
+/// Which form of key was read, and its id, which tells nothing of it.
+fn told_of_key(settings: &Settings, ring: &KeyRing) -> String {
+    let form = settings.keys.encryption_key.as_ref().and_then(|key| KeyForm::of(key.expose_secret()).ok());
+    let form = form.map_or_else(|| "made in the data folder".to_owned(), |form| format!("read as {form}"));
+    match ring.ids().count() - 1 {
+        0 => format!("master key {} {form}", ring.active()),
+        old => format!("master key {} {form}, {old} earlier beside it", ring.active()),
+    }
 }
 
 /// The demonstration's users: made at its first start, and the file that tells how to get in written anew.

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use plimsoll_testkit::TestDb;
+use plimsoll_testkit::{ChildGuard, TestDb};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -71,7 +71,7 @@ impl Desk {
     }
 
     /// A digest of every table.
-    fn digests(&self) -> Vec<Value> {
+    pub(crate) fn digests(&self) -> Vec<Value> {
         let tables = self.database.rows(
             "SELECT relname::text AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \
              ORDER BY 1",
@@ -108,6 +108,32 @@ fn a_wrong_key_stops_the_start() {
     let needed = listed.as_array().unwrap().iter().find(|key| key["id"] == *id).unwrap();
     assert_eq!((&needed["rows"], &needed["active"]), (&json!(4), &json!(false)), "{listed}");
     assert!(stdout(&desk.run(SECOND, &[], "key list")).contains("MISSING"));
+}
+
+/// ENC-6: a server says which form of key it read, and how many earlier ones; never a key.
+#[test]
+fn a_server_tells_how_its_key_was_read() {
+    let desk = Desk::new();
+    for (key, form) in
+        [(FIRST, "read as 32 bytes in hexadecimal, 1 earlier"), (PHRASE, "read as a pass phrase")]
+    {
+        let log = desk.folder.path().join("log");
+        let old = if key == FIRST { PHRASE } else { FIRST };
+        let mut command = desk.command(key, &[old], "serve --bind 127.0.0.1:0");
+        command.env("LOG_LEVEL", "info").stderr(fs::File::create(&log).unwrap());
+        let _server = ChildGuard::spawn(command);
+        let deadline = Instant::now() + PATIENCE;
+        let told = loop {
+            let text = fs::read_to_string(&log).unwrap();
+            if let Some(line) = text.lines().find(|line| line.contains("master key ")) {
+                break line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "{text}");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        assert!(told.contains(form) && told.contains("1 earlier"), "{told}");
+        assert!(!told.contains(key) && !told.contains(old), "{told}");
+    }
 }
 
 /// ENC-5, ENC-6: the salt of a pass phrase is the database's, so that another machine derives the same key; a wrong phrase

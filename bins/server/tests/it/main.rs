@@ -8,6 +8,7 @@ mod demo;
 mod docs;
 mod first_hour;
 mod hardening;
+mod import;
 mod instances;
 mod keys;
 mod kill;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::MemoryStore;
 use crate::api_tokens::{After, DueNotice, TokenRecord};
-use crate::ports::{ApiTokenStore, FoundToken};
-use crate::{AccountState, two_factor};
+use crate::ports::ApiTokenStore;
+use crate::{AccountState, User};
 
 /// Tokens by their digest.
 pub(super) type Tokens = HashMap<TokenDigest, TokenRecord>;
@@ -43,12 +43,13 @@ impl ApiTokenStore for MemoryStore {
         Ok(())
     }
 
-    fn api_token_by_digest(&mut self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {
+    fn api_token_by_digest(
+        &mut self,
+        digest: &TokenDigest,
+    ) -> Result<Option<(TokenRecord, User)>, StoreError> {
         self.call()?;
-        let Some(token) = self.api_tokens.get(digest).cloned() else { return Ok(None) };
-        let two_factor = two_factor::is_enabled(self, token.user_id)?;
-        let account = self.accounts.get(&token.user_id.0);
-        Ok(account.map(|account| FoundToken { token, user: account.user.clone(), two_factor }))
+        let Some(token) = self.api_tokens.get(digest) else { return Ok(None) };
+        Ok(self.accounts.get(&token.user_id.0).map(|account| (token.clone(), account.user.clone())))
     }
 
     fn touch_api_token(

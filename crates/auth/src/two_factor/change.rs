@@ -109,9 +109,7 @@ where
     if verified.looks_right() && Some(&account.password_hash) != hash.as_ref() {
         verified = verified.refused(CodeRefusal::Stale);
     }
-    if store.password_state(user)?.disabled_at.is_some() {
-        verified = verified.refused(CodeRefusal::Disabled);
-    } else if wrong_password {
+    if wrong_password {
         count_wrong_password(store, policy, &account.user, ids(), act)?;
     }
     let proof = match settle(store, policy, verified, act, ids)? {

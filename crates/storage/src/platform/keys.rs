@@ -19,7 +19,7 @@ use plimsoll_reliability::idempotency::IdempotencyKey;
 
 pub use self::columns::{NOT_SEALED_BY_THE_RING, SEALED_COLUMNS, SealedColumn};
 pub use self::known::{KeyUse, KnownKey};
-pub use self::rotate::{Place, Rotated, RotationMode};
+pub use self::rotate::{Place, Rotated, Rotation, RotationMode};
 use super::audit::no_keys;
 use super::orders::ClientOrderIds;
 use crate::db::errors::StoreResult;

@@ -71,8 +71,13 @@ macro_rules! sealed_column {
     };
 }
 
-/// All of them; the installation's own keys last, so that a rotation that was cut off is never taken for a finished one.
+/// All of them. Second factors stand here for the values of before users had data keys, which move under those; the
+/// installation's own keys last, so that a rotation that was cut off is never taken for a finished one.
 pub const SEALED_COLUMNS: &[SealedColumn] = &[
+    sealed_column!(
+        "user_keys"."wrapped", key "user_id" "bigint" after "-9223372036854775808",
+        owner "user_id", id "key_id", set ", key_id = k.key_id, updated_at = now()", data keys false
+    ),
     sealed_column!(
         "user_2fa"."secret", key "user_id" "bigint" after "-9223372036854775808",
         owner "user_id", id "encode(substring(secret FROM 2 FOR 8), 'hex')", set "", data keys true

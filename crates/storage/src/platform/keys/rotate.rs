@@ -3,6 +3,7 @@
 //! The rows themselves are all the state there is: a rotation that was killed goes on where it stopped. A batch takes the
 //! rows that nobody holds; the others come in a later pass.
 
+use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text};
 use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::StoreError;
@@ -24,6 +25,21 @@ pub enum RotationMode {
     Try,
     /// Values are sealed again.
     Write,
+}
+
+/// What moves, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    /// Everything moves to its active key.
+    pub ring: &'a KeyRing,
+    /// The key whose values move.
+    pub from: KeyId,
+    /// Whether they do.
+    pub mode: RotationMode,
+    /// Values in one batch at most.
+    pub limit: u32,
+    /// Now.
+    pub at: DateTime<Utc>,
 }
 
 /// Where a pass over a column stands.
@@ -85,24 +101,21 @@ impl Db {
 }
 
 impl Tx<'_> {
-    /// Moves up to `limit` values of a column from the key `from` to the ring's active one.
+    /// Moves up to `limit` values of a column from one key to the ring's active one.
     ///
     /// # Errors
     /// The store's own.
-    #[expect(clippy::too_many_arguments, reason = "a step of one loop, which has all of them at hand")]
     pub fn rotate_batch<R>(
         &mut self,
         column: &SealedColumn,
-        ring: &KeyRing,
-        from: KeyId,
+        rotation: &Rotation<'_>,
         after: Option<&Place>,
-        limit: u32,
-        mode: RotationMode,
         rng: &mut R,
     ) -> Result<Rotated, StoreError>
     where
         R: CryptoRng + ?Sized,
     {
+        let Rotation { ring, from, mode, limit, .. } = *rotation;
         let text = if mode == RotationMode::Write { column.lock } else { column.read };
         let rows = prepared(text)
             .bind::<Text, _>(from.to_string())
