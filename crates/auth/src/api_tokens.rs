@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::mail::Mail;
-use crate::ports::{AccountStore, ApiTokenStore, AuthStore, MailOutbox, TwoFactorStore};
+use crate::ports::{AccountStore, ApiTokenStore, AuthStore, FoundToken, MailOutbox, TwoFactorStore};
 use crate::sessions::AuthenticateError;
 use crate::{AccountPolicy, AccountState, Act, IpNetwork, Role, User, two_factor};
 
@@ -76,7 +76,8 @@ pub struct ApiCaller {
     pub user: User,
     /// The token's id.
     pub token_id: Uuid,
-    /// What the token may do; `admin` only while the owner is an administrator.
+    /// What the token may do; `admin` only while the owner is an administrator, `trade_live` only while the owner has a
+    /// second factor.
     pub scopes: Scopes,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
@@ -101,7 +102,8 @@ pub fn authenticate<S>(
 where
     S: ApiTokenStore + ?Sized,
 {
-    let (token, user) = store.api_token_by_digest(digest)?.ok_or(AuthenticateError::NotAuthenticated)?;
+    let found = store.api_token_by_digest(digest)?.ok_or(AuthenticateError::NotAuthenticated)?;
+    let FoundToken { token, user, two_factor } = found;
     let usable = token.is_live(now)
         && admits(&token.allowed_ips, ip)
         && user.state == AccountState::Active
@@ -112,10 +114,12 @@ where
     if token.last_used_at.is_none_or(|last| now - last >= TOUCH_INTERVAL) {
         store.touch_api_token(user.id, token.id, ip, now)?;
     }
+    // What the owner may not grant any more, the token may not do any more.
     let scopes = match user.role {
         Role::Admin => token.scopes,
         Role::User => token.scopes.without(Scope::Admin),
     };
+    let scopes = if two_factor { scopes } else { scopes.without(Scope::TradeLive) };
     Ok(ApiCaller {
         user,
         token_id: token.id,

@@ -3,9 +3,11 @@
 
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::StoreError;
+use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
+use serde_json::json;
 
-use crate::AccountPolicy;
 use crate::ports::CleanUpStore;
+use crate::{AccountPolicy, Act};
 
 macro_rules! old {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
@@ -93,7 +95,8 @@ impl Old {
     }
 }
 
-/// Deletes at most `limit` old rows of one kind, and returns how many; fewer than `limit` means that no more is due.
+/// Deletes at most `limit` old rows of one kind, and returns how many; fewer than `limit` means that no more is due. Each
+/// account that goes leaves an entry.
 ///
 /// # Errors
 ///
@@ -106,9 +109,20 @@ pub fn batch<S>(
     now: DateTime<Utc>,
 ) -> Result<usize, StoreError>
 where
-    S: CleanUpStore + ?Sized,
+    S: CleanUpStore + AuditLog + ?Sized,
 {
-    store.delete_old(what, what.before(policy, now), limit)
+    let before = what.before(policy, now);
+    if what != Old::UnverifiedAccounts {
+        return store.delete_old(what, before, limit);
+    }
+    let gone = store.delete_unverified(before, limit)?;
+    let act = Act::without_request(now);
+    for user in &gone {
+        let detail = json!({ "reason": "unverified" });
+        let entry = act.entry("user.expire", AuditOutcome::Success, None, Some(*user), detail);
+        store.append_audit(Some(*user), &entry)?;
+    }
+    Ok(gone.len())
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ const BY_USER: &str = "password_change";
 pub enum Begun {
     /// It may: this is its hash.
     Ready(PasswordHash),
+    /// It is disabled until a reset by mail, and is not looked at. It is recorded; whoever asked is told that it is wrong.
+    Disabled,
     /// Too many were wrong.
     Throttled {
         /// When the next one may come.
@@ -57,9 +59,14 @@ where
         return Ok(Some(Begun::Throttled { retry_after }));
     }
     match store.count_failure(BY_USER, &user.0.to_be_bytes(), rule, act.at)? {
-        Verdict::Allowed => Ok(Some(Begun::Ready(account.password_hash))),
-        Verdict::Blocked { retry_after } => Ok(Some(Begun::Throttled { retry_after })),
+        Verdict::Blocked { retry_after } => return Ok(Some(Begun::Throttled { retry_after })),
+        Verdict::Allowed => {}
     }
+    if store.password_state(user)?.disabled_at.is_some() {
+        denied(store, user, "disabled", act)?;
+        return Ok(Some(Begun::Disabled));
+    }
+    Ok(Some(Begun::Ready(account.password_hash)))
 }
 
 /// What is to be stored once the current password turned out to be right.
@@ -94,14 +101,31 @@ where
 {
     store.lock_account_of(user.id)?;
     count_wrong_password(store, policy, user, mail, act)?;
-    let detail = json!({ "reason": "wrong_password" });
-    let entry = act.entry("password.change", AuditOutcome::Denied, Some(user.id), Some(user.id), detail);
-    store.append_audit(Some(user.id), &entry)
+    denied(store, user.id, "wrong_password", act)
+}
+
+fn denied<S>(store: &mut S, user: UserId, reason: &str, act: &Act) -> Result<(), StoreError>
+where
+    S: AuthStore + ?Sized,
+{
+    let detail = json!({ "reason": reason });
+    let entry = act.entry("password.change", AuditOutcome::Denied, Some(user), Some(user), detail);
+    store.append_audit(Some(user), &entry)
+}
+
+/// How a change ended.
+#[derive(Debug)]
+pub enum Finished {
+    /// Done; the session has its new token, every other session has ended.
+    Done(Session),
+    /// The password was disabled or changed meanwhile: it is recorded, and whoever asked is told that it is wrong.
+    Refused,
+    /// The session is not live any more.
+    SessionOver,
 }
 
 /// Last step, one transaction: sets the new password, ends everything else that was opened before, and gives the session
-/// its new token. `None`, and nothing changed, when the session is over, or the password is disabled or was changed
-/// meanwhile.
+/// its new token.
 ///
 /// # Errors
 ///
@@ -112,17 +136,23 @@ pub fn finish<S>(
     session: &Session,
     change: &Change,
     act: &Act,
-) -> Result<Option<Session>, StoreError>
+) -> Result<Finished, StoreError>
 where
     S: AuthStore + ?Sized,
 {
     let user = session.user_id;
-    let Some(account) = store.lock_account_of(user)? else { return Ok(None) };
-    if account.password_hash != change.verified || store.password_state(user)?.disabled_at.is_some() {
-        return Ok(None);
+    let Some(account) = store.lock_account_of(user)? else { return Ok(Finished::SessionOver) };
+    let stale = match (store.password_state(user)?.disabled_at, account.password_hash == change.verified) {
+        (Some(_), _) => Some("disabled"),
+        (None, false) => Some("password_changed"),
+        (None, true) => None,
+    };
+    if let Some(reason) = stale {
+        denied(store, user, reason, act)?;
+        return Ok(Finished::Refused);
     }
     let Some(rotated) = sessions::rotate(store, policy, session, &change.digest, false, act)? else {
-        return Ok(None);
+        return Ok(Finished::SessionOver);
     };
     store.set_password_hash(user, &change.hash, act.at)?;
     store.clear(BY_USER, &user.0.to_be_bytes())?;
@@ -133,7 +163,7 @@ where
     let detail = json!({ "ended_sessions": ended, "api_tokens_ended": change.with_api_tokens });
     let entry = act.entry("password.change", AuditOutcome::Success, Some(user), Some(user), detail);
     store.append_audit(Some(user), &entry)?;
-    Ok(Some(rotated))
+    Ok(Finished::Done(rotated))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! New accounts: registration, the link that confirms the address, its resending.
 //!
 //! Nobody learns by any of it whether an address has an account: known and unknown ones get the same answers for the same
-//! work. A confirmed address is noted and nothing else: a link opens no session, resets nothing and changes nothing.
+//! work. Whoever registers an address first does not own it: until it is confirmed others may register it too, and the
+//! account gets password and name of the registration whose link is used. A link opens no session.
 
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::audit::AuditOutcome;
@@ -13,10 +14,13 @@ use serde_json::{Value, json};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
-use crate::mail::Mail;
-use crate::ports::{AuthStore, NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
+use crate::mail::{Circumstances, Mail};
+use crate::ports::{
+    AuthStore, Claim, NewRegistration, NewVerification, RegistrationStatus, VerificationStore,
+};
+use crate::sessions::close_all_doors;
 use crate::throttle::{Limit, Verdict, address_key, network_key};
-use crate::{AccountPolicy, AccountState, Act, EmailAddress, NewUser, Role, User};
+use crate::{Account, AccountPolicy, AccountState, Act, EmailAddress, NewUser, Role, User};
 
 /// Longest display name in characters.
 pub const MAX_DISPLAY_NAME_CHARS: usize = 100;
@@ -118,9 +122,10 @@ pub struct NewLink {
     pub token: SecretToken,
 }
 
-/// Second step, one transaction: makes the user and mails the link; for an address that has an account, mails its owner
-/// at most once in a while. Either way there is a registration to ask about. The user may sign in once the address is
-/// confirmed, and until then gets nothing.
+/// Second step, one transaction: makes the user and mails the link. For an address that waits for its confirmation the
+/// link carries this registration's password and name, and the account stays as it is until it is used. The owner of a
+/// confirmed address is told at most once in a while. Either way there is a registration to ask about, and as many
+/// statements are run. The user may sign in once the address is confirmed, and until then gets nothing.
 ///
 /// # Errors
 ///
@@ -136,41 +141,132 @@ pub fn register<S>(
 where
     S: AuthStore + ?Sized,
 {
-    let key = address_key(pepper, &new.email);
+    let known = match store.account_by_email(&new.email)? {
+        Some(found) => store.lock_account_of(found.user.id)?,
+        None => None,
+    };
+    match known.filter(|known| known.user.email.folded() == new.email.folded()) {
+        None => register_first(store, policy, pepper, new, act),
+        Some(Account { user, .. }) if may_be_claimed(&user) => {
+            register_again(store, policy, pepper, &user, new, act)
+        }
+        Some(Account { user, .. }) => tell_owner(store, policy, pepper, &user, &new, act),
+    }
+}
+
+/// Whether the account waits for its confirmation and nobody has given it anything yet.
+fn may_be_claimed(user: &User) -> bool {
+    is_waiting(user) && user.role == Role::User
+}
+
+fn is_waiting(user: &User) -> bool {
+    user.email_verified_at.is_none() && user.state == AccountState::Active
+}
+
+/// An address that has no account.
+fn register_first<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    pepper: &Pepper,
+    new: Register,
+    act: &Act,
+) -> Result<(), StoreError>
+where
+    S: AuthStore + ?Sized,
+{
+    let user = store.insert_user(&NewUser {
+        email: new.email.clone(),
+        display_name: new.display_name.clone(),
+        role: Role::User,
+        password_hash: new.password_hash.clone(),
+        email_verified_at: None,
+        created_at: act.at,
+    })?;
     // This mail counts for later ones; it is sent whatever came before.
+    let key = address_key(pepper, &new.email);
     for (kind, limit) in link_limits(policy) {
         store.take(kind, &key, limit, act.at)?;
     }
-    let expires_at = act.at + policy.registration.verification;
-    let known = store.account_by_email(&new.email)?;
-    let user = match &known {
-        Some(_) => None,
-        None => Some(store.insert_user(&NewUser {
-            email: new.email.clone(),
-            display_name: new.display_name,
-            role: Role::User,
-            password_hash: new.password_hash,
-            email_verified_at: None,
-            created_at: act.at,
-        })?),
-    };
-    store.insert_registration(&NewRegistration { id: new.id, user, created_at: act.at, expires_at })?;
-    match (user, known) {
-        (Some(user), _) => {
-            send_link(store, user, &new.email, &new.link, expires_at, act)?;
-            record(store, act, "register", AuditOutcome::Success, user, Value::Null)
-        }
-        (None, Some(known)) => {
-            let User { id, email, .. } = known.user;
-            let limit = policy.registration.already_registered;
-            if store.take("already_registered", &key, limit, act.at)? == Verdict::Allowed {
-                let mail = Mail::AlreadyRegistered { circumstances: act.into() };
-                store.post_mail(new.link.mail, &email, Some(id), &mail, act.at)?;
-            }
-            record(store, act, "register", AuditOutcome::Denied, id, json!({ "reason": "address_taken" }))
-        }
-        (None, None) => Ok(()),
+    let expires_at = insert_registration(store, policy, new.id, Some(user), act)?;
+    let claim = Some(new.claim(act));
+    send_link(store, (user, &new.email), &new.link, claim, expires_at, true, act)?;
+    record(store, act, "register", AuditOutcome::Success, user, Value::Null)
+}
+
+/// An address that waits for its confirmation. What was chosen is kept in any case, for a link that is asked for later;
+/// it is mailed within limits of its own, so that registering uses up nobody's right to ask for a link.
+fn register_again<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    pepper: &Pepper,
+    user: &User,
+    new: Register,
+    act: &Act,
+) -> Result<(), StoreError>
+where
+    S: AuthStore + ?Sized,
+{
+    let [(_, cool_down), (_, per_address)] = link_limits(policy);
+    let limits = [(REGISTERED, cool_down), ("register.address", per_address)];
+    let mailed = within(store, &address_key(pepper, &new.email), limits, act)?;
+    let expires_at = insert_registration(store, policy, new.id, None, act)?;
+    let claim = Some(new.claim(act));
+    send_link(store, (user.id, &user.email), &new.link, claim, expires_at, mailed, act)?;
+    let detail = json!({ "address": "unconfirmed", "mailed": mailed });
+    record(store, act, "register", AuditOutcome::Success, user.id, detail)
+}
+
+/// An address whose account is confirmed, disabled or an administrator's: nothing of it changes.
+fn tell_owner<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    pepper: &Pepper,
+    owner: &User,
+    new: &Register,
+    act: &Act,
+) -> Result<(), StoreError>
+where
+    S: AuthStore + ?Sized,
+{
+    let cool_down = Limit::new(1, policy.registration.resend_cool_down, 1);
+    let limits = [("already_registered", policy.registration.already_registered), (REGISTERED, cool_down)];
+    let mailed = within(store, &address_key(pepper, &new.email), limits, act)?;
+    insert_registration(store, policy, new.id, None, act)?;
+    // The others store a link here: this takes as long, and nothing comes of it.
+    store.last_claim_of(owner.id)?;
+    if mailed {
+        let mail = Mail::AlreadyRegistered { circumstances: act.into() };
+        store.post_mail(new.link.mail, &owner.email, Some(owner.id), &mail, act.at)?;
     }
+    record(store, act, "register", AuditOutcome::Denied, owner.id, json!({ "reason": "address_taken" }))
+}
+
+impl Register {
+    fn claim(&self, act: &Act) -> Claim {
+        Claim {
+            registration: self.id,
+            registered_at: act.at,
+            client: act.client.clone(),
+            password_hash: self.password_hash.clone(),
+            display_name: self.display_name.clone(),
+        }
+    }
+}
+
+/// Until when the registration's link is good.
+fn insert_registration<S>(
+    store: &mut S,
+    policy: &AccountPolicy,
+    id: Uuid,
+    user: Option<UserId>,
+    act: &Act,
+) -> Result<DateTime<Utc>, StoreError>
+where
+    S: AuthStore + ?Sized,
+{
+    let expires_at = act.at + policy.registration.verification;
+    store.insert_registration(&NewRegistration { id, user, created_at: act.at, expires_at })?;
+    Ok(expires_at)
 }
 
 /// What came of a link.
@@ -182,7 +278,9 @@ pub enum VerifyOutcome {
     Invalid,
 }
 
-/// Uses a link up and notes that the address is confirmed; a welcome goes out under the id `welcome`.
+/// Uses a link up, notes that the address is confirmed, and gives the account what the link's registration chose. Every
+/// other link ends, and so does whatever could have been opened or bound before; a welcome goes out under the id
+/// `welcome`. All in one transaction.
 ///
 /// # Errors
 ///
@@ -199,18 +297,33 @@ where
     // Whose it is comes first: the user is locked before anything of the user.
     let Some(owner) = store.verification_owner(digest)? else { return Ok(VerifyOutcome::Invalid) };
     let Some(account) = store.lock_account_of(owner)? else { return Ok(VerifyOutcome::Invalid) };
-    let Some(user) = store.use_verification(digest, act.at)? else { return Ok(VerifyOutcome::Invalid) };
-    store.void_verifications_of(user, act.at)?;
-    store.set_email_verified(user, act.at)?;
+    if account.user.email_verified_at.is_some() {
+        return Ok(VerifyOutcome::Invalid);
+    }
+    let Some(used) = store.use_verification(digest, act.at)? else { return Ok(VerifyOutcome::Invalid) };
+    let (user, claim) = (used.user, used.claim);
+    store.close_verifications_of(user, act.at)?;
+    store.set_email_verified(user, claim.as_ref(), act.at)?;
+    // There should be nothing of it: an unconfirmed account opens no door and binds no factor.
+    close_all_doors(store, user, None, true, act)?;
+    store.remove_factor(user)?;
+    store.clear_password_failures(user)?;
     let User { email, display_name, .. } = account.user;
+    let (display_name, replaced) = match claim {
+        Some(claim) => (claim.display_name, claim.password_hash != account.password_hash),
+        None => (display_name, false),
+    };
     store.post_mail(welcome, &email, Some(user), &Mail::Welcome { display_name }, act.at)?;
-    record(store, act, "email.verify", AuditOutcome::Success, user, Value::Null)?;
+    // Somebody else had registered the address before.
+    let detail = if replaced { json!({ "password_replaced": true }) } else { Value::Null };
+    record(store, act, "email.verify", AuditOutcome::Success, user, detail)?;
     Ok(VerifyOutcome::Verified(user))
 }
 
-/// Mails a new link, which voids older ones, to an address that waits for its confirmation. For any other address, and
-/// within the cool-down or over the cap of an address, nothing is sent; the caller cannot tell. `Blocked` is for the
-/// network alone.
+/// Mails a new link, with what was last registered, to an address that waits for its confirmation, and voids the older
+/// ones of that registration. Another registration's links stay: whoever asks may not take them away. For any other
+/// address, and within the cool-down or over the cap of an address, nothing is sent; the caller cannot tell. `Blocked` is
+/// for the network alone.
 ///
 /// # Errors
 ///
@@ -232,20 +345,17 @@ where
         return Ok(verdict);
     }
     let key = address_key(pepper, email);
-    let mut within = true;
-    for (kind, limit) in link_limits(policy) {
-        // The cap counts only what the cool-down let through.
-        within = within && store.take(kind, &key, limit, act.at)? == Verdict::Allowed;
-    }
-    let waiting = |user: &User| user.email_verified_at.is_none() && user.state == AccountState::Active;
-    let found = store.account_by_email(email)?.filter(|account| within && waiting(&account.user));
+    let within = within(store, &key, link_limits(policy), act)?;
+    let found = store.account_by_email(email)?.filter(|account| within && is_waiting(&account.user));
     let Some(found) = found else { return Ok(Verdict::Allowed) };
-    let locked = store.lock_account_of(found.user.id)?.filter(|account| waiting(&account.user));
+    let locked = store.lock_account_of(found.user.id)?.filter(|account| is_waiting(&account.user));
     let Some(User { id, email, .. }) = locked.map(|account| account.user) else {
         return Ok(Verdict::Allowed);
     };
-    store.void_verifications_of(id, act.at)?;
-    send_link(store, id, &email, link, act.at + policy.registration.verification, act)?;
+    let claim = store.last_claim_of(id)?;
+    store.void_verifications_of(id, claim.as_ref().map(|claim| claim.registration), act.at)?;
+    let expires_at = act.at + policy.registration.verification;
+    send_link(store, (id, &email), link, claim, expires_at, true, act)?;
     record(store, act, "email.resend", AuditOutcome::Success, id, Value::Null)?;
     Ok(Verdict::Allowed)
 }
@@ -262,32 +372,60 @@ where
     store.registration_status(registration)
 }
 
+/// Counts mails to an address that somebody registered again.
+const REGISTERED: &str = "register.cool_down";
+
 fn link_limits(policy: &AccountPolicy) -> [(&'static str, Limit); 2] {
     let cool_down = Limit::new(1, policy.registration.resend_cool_down, 1);
     [("verification.cool_down", cool_down), ("verification.address", policy.registration.resend_per_address)]
 }
 
+/// Whether both limits allow it. The second one counts only what the first one let through.
+fn within<S>(
+    store: &mut S,
+    key: &[u8; 32],
+    limits: [(&'static str, Limit); 2],
+    act: &Act,
+) -> Result<bool, StoreError>
+where
+    S: AuthStore + ?Sized,
+{
+    for (kind, limit) in limits {
+        if store.take(kind, key, limit, act.at)? != Verdict::Allowed {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Stores a link and, where that is due, mails it; a link that is not mailed only keeps what it carries.
 fn send_link<S>(
     store: &mut S,
-    user: UserId,
-    email: &EmailAddress,
+    (user, email): (UserId, &EmailAddress),
     link: &NewLink,
+    claim: Option<Claim>,
     expires_at: DateTime<Utc>,
+    mailed: bool,
     act: &Act,
 ) -> Result<(), StoreError>
 where
     S: AuthStore + ?Sized,
 {
+    let circumstances = claim.as_ref().map_or_else(|| act.into(), Circumstances::from);
     store.insert_verification(&NewVerification {
         id: link.id,
         user,
         digest: link.token.digest(),
         created_at: act.at,
         expires_at,
-        client: act.client.clone(),
+        claim,
     })?;
-    let mail = Mail::VerifyEmail { token: (&link.token).into(), expires_at };
-    store.post_mail(link.mail, email, Some(user), &mail, act.at)
+    if mailed {
+        let circumstances = Some(circumstances);
+        let mail = Mail::VerifyEmail { token: (&link.token).into(), expires_at, circumstances };
+        store.post_mail(link.mail, email, Some(user), &mail, act.at)?;
+    }
+    Ok(())
 }
 
 /// An entry of something that happened to a user; who did it is not known.

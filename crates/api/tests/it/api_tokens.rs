@@ -2,6 +2,7 @@
 
 use chrono::{SecondsFormat, TimeDelta};
 use plimsoll_auth::Role;
+use plimsoll_auth::api_tokens::Scope;
 use plimsoll_crypto::tokens::ApiToken;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -60,6 +61,33 @@ async fn a_token_is_shown_once() {
     let id = made.body["id"].as_str().unwrap();
     assert_eq!(delete(&client, id).await, StatusCode::NO_CONTENT);
     assert_eq!(client.get("/auth/api-tokens").await.body["items"], json!([]));
+}
+
+/// TOK-4: a change of the password ends the owner's tokens when asked, and leaves them otherwise; others keep theirs.
+#[tokio::test]
+async fn a_change_of_the_password_ends_the_tokens_when_asked() {
+    let world = World::start().await;
+    let ann = world.user("ann@example.com", Role::User);
+    let bob = world.user("bob@example.com", Role::User);
+    let (anns, bobs) = (world.api_token(ann, &[Scope::Read]), world.api_token(bob, &[Scope::Read]));
+    let mut client = world.login("ann@example.com").await;
+    let mut current = PASSWORD;
+    for (new, asked, left) in [
+        ("lantern-Otter 92 quarry", None, StatusCode::OK),
+        ("kestrel pavement 17 umbrella", Some(false), StatusCode::OK),
+        ("quarry-Kestrel 92 pavement", Some(true), StatusCode::UNAUTHORIZED),
+    ] {
+        let mut body = json!({ "current_password": current, "new_password": new });
+        if let Some(asked) = asked {
+            body["revoke_api_tokens"] = asked.into();
+        }
+        let reply = client.post("/auth/change-password", &body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(anns.get("/auth/me").await.status, left, "{asked:?}");
+        client = world.client().bearer(reply.body["token"].as_str().unwrap());
+        current = new;
+    }
+    assert_eq!(bobs.get("/auth/me").await.status, StatusCode::OK);
 }
 
 /// TOK-2: an end is demanded and at most a year away; scopes, names and networks are checked; nothing is kept.

@@ -201,6 +201,9 @@ async fn api_tokens_do_what_their_scopes_say_and_never_change_the_account() {
 async fn api_tokens_trade_where_their_scope_says() {
     let world = World::start().await;
     let user = world.user("ann@example.com", Role::User);
+    world.test.execute(&format!(
+        "INSERT INTO user_2fa (user_id, secret, enabled_at, updated_at) VALUES ({user}, '\\x00', now(), now())"
+    ));
     let now = world.now();
     for environment in ["paper", "live"] {
         world.test.execute("DELETE FROM accounts");

@@ -90,6 +90,121 @@ async fn every_answer_has_the_headers_and_every_refusal_is_a_problem() {
     assert_ne!(reply.headers["x-request-id"], "not-an-id");
 }
 
+/// ERR-1: while the database is away, what needs it is answered with 503 in the same shape, says nothing of the database,
+/// and comes back with it.
+#[tokio::test]
+async fn without_its_database_every_route_answers_with_a_problem() {
+    let world = World::start().await;
+    world.user("ann@example.com", Role::User);
+    let ann = world.login("ann@example.com").await;
+    let (name, body) = (world.test.name(), json!({ "email": "ann@example.com", "password": PASSWORD }));
+    let database = |statements: &[&str]| {
+        let url = plimsoll_storage::db::with_database(world.test.url(), "postgres");
+        let mut admin = plimsoll_storage::testing::RawConnection::open(&url).unwrap();
+        statements.iter().for_each(|sql| admin.execute(sql).unwrap());
+    };
+    database(&[
+        &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        &format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"),
+    ]);
+    let client = world.client();
+    for (what, reply) in [
+        ("a read", ann.get("/orders").await),
+        ("who calls", ann.get("/auth/me").await),
+        ("a change", ann.own_page().delete("/auth/sessions/x").await),
+        ("a login", client.post("/auth/login", &body).await),
+        (
+            "a registration",
+            client.post("/auth/register", &json!({ "email": "bob@example.com", "password": PASSWORD })).await,
+        ),
+        ("a link", client.post("/auth/verify-email", &json!({ "token": "A".repeat(43) })).await),
+    ] {
+        assert_eq!((reply.status.as_u16(), reply.code()), (503, "unavailable"), "{what}: {}", reply.text);
+        assert_headers(what, &reply);
+        assert!(reply.headers.contains_key("retry-after"), "{what}");
+        let text = reply.text.to_lowercase();
+        for word in ["postgres", "sql", "database", "connection", name] {
+            assert!(!text.contains(word), "{what}: {}", reply.text);
+        }
+    }
+    assert_eq!(client.get("/health/live").await.status, StatusCode::OK);
+    database(&[&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")]);
+    let mut status = StatusCode::SERVICE_UNAVAILABLE;
+    for _ in 0..300 {
+        status = client.post("/auth/login", &body).await.status;
+        if status == StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(status, StatusCode::OK);
+}
+
+/// CSR-3: forms and plain text, which foreign pages may send without asking, are refused by every route that takes a body.
+#[tokio::test]
+async fn only_json_is_read() {
+    let world = World::start().await;
+    world.user("ann@example.com", Role::User);
+    let body = json!({ "email": "ann@example.com", "password": PASSWORD }).to_string();
+    for kind in
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"]
+    {
+        for path in ["/auth/login", "/auth/register", "/auth/verify-email", "/auth/request-reset"] {
+            let reply = world.client().request(Method::POST, path, Some((body.clone(), kind))).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.code()),
+                (415, "unsupported_media_type"),
+                "{kind} {path}"
+            );
+        }
+    }
+    assert!(world.rows("SELECT id FROM sessions").is_empty());
+}
+
+/// CSR-3: whoever may do everything changes nothing by GET and HEAD, on any documented route.
+#[tokio::test]
+async fn reading_changes_nothing() {
+    let world = World::start().await;
+    let root = world.user("root@example.com", Role::Admin);
+    world.user("ann@example.com", Role::User);
+    world.connect(root);
+    let client = world.login("root@example.com").await;
+    // What notes a look is no change: the log, counters, and when a session was seen.
+    let noted = ["audit_log", "audit_head", "throttles", "sessions"];
+    let tables = world.rows(
+        "SELECT table_name::text AS name FROM information_schema.tables \
+         WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY 1",
+    );
+    let tables: Vec<String> = tables.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect();
+    let state = || {
+        let one = |name: &String| {
+            let rows = format!("SELECT to_jsonb(t) AS row FROM \"{name}\" t ORDER BY t::text");
+            (name.clone(), world.rows(&rows))
+        };
+        tables.iter().filter(|name| !noted.contains(&name.as_str())).map(one).collect::<Vec<_>>()
+    };
+    let live =
+        "SELECT id, token_digest::text, expires_at, revoked_at, step_up_until FROM sessions ORDER BY id";
+    let before = (state(), world.rows(live));
+    let document = client.get("/openapi.json").await.body;
+    let mut asked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        if methods.get("get").is_none() || path.starts_with("/ws") {
+            continue;
+        }
+        let path = path.replace("{user_id}", "2").replace("{symbol}", "SPY").replace("{code}", "internal");
+        let path = if path.starts_with("/admin") { path.replace("{id}", "2") } else { path };
+        let path = path.replace("{id}", "0196a6b0-1111-7222-8333-444455556666");
+        for method in [Method::GET, Method::HEAD] {
+            client.send(method, &path, None).await;
+            asked += 1;
+        }
+    }
+    assert!(asked > 40, "{asked}");
+    let after = (state(), world.rows(live));
+    assert_eq!(before, after);
+}
+
 /// ERR-2: a panic in a handler is answered with 500 and the id, says nothing else, and the server goes on.
 #[tokio::test]
 async fn a_panic_is_an_answer_and_the_server_goes_on() {

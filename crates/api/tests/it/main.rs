@@ -13,6 +13,7 @@ mod canary;
 mod gatekeeping;
 mod login_load;
 mod matrix;
+mod refused_logins;
 mod registration;
 mod reset;
 mod story;

@@ -62,7 +62,7 @@ async fn register(world: &World, email: &str) -> Reply {
 }
 
 /// Everything of an answer that may not differ: the request's id and the registration's do.
-fn shape(reply: &Reply) -> (StatusCode, BTreeSet<String>, Value) {
+pub(crate) fn shape(reply: &Reply) -> (StatusCode, BTreeSet<String>, Value) {
     let headers = reply.headers.iter().map(|(name, value)| match name.as_str() {
         "x-request-id" | "date" => name.to_string(),
         _ => format!("{name}: {}", value.to_str().unwrap()),
@@ -113,7 +113,7 @@ async fn an_account_is_registered_verified_and_signs_in() {
     }
 }
 
-/// REG-1: a known address, verified or not, is answered like an unknown one, and changes nothing.
+/// REG-1: a known address, verified or not, is answered like an unknown one, and changes nothing of its account.
 #[tokio::test]
 async fn known_and_unknown_addresses_are_answered_alike() {
     let world = World::start().await;
@@ -136,12 +136,85 @@ async fn known_and_unknown_addresses_are_answered_alike() {
     assert_eq!(shape(&status(&known).await), shape(&status(&unknown).await));
 
     let sent: Vec<_> = mails(&world).iter().map(|mail| mail["mail"]["kind"].clone()).collect();
-    assert_eq!(sent.iter().filter(|kind| **kind == "already_registered").count(), 2);
+    assert_eq!(sent.iter().filter(|kind| **kind == "already_registered").count(), 1);
+    assert_eq!(
+        sent.iter().filter(|kind| **kind == "verify_email").count(),
+        2,
+        "to whom waits, and to whom is new"
+    );
     register(&world, "ann@example.com").await;
     assert_eq!(mails(&world).len(), 3, "at most one in an hour");
     world.clock.advance(TimeDelta::hours(1));
     register(&world, "ann@example.com").await;
     assert_eq!(mails(&world).len(), 4);
+}
+
+/// REG-1, REG-8: an address belongs to whoever confirms it: the password of the registration whose link is used holds, and
+/// whoever registered it before has nothing of it.
+#[tokio::test]
+async fn an_address_belongs_to_who_confirms_it() {
+    let world = World::start().await;
+    let registered = |password: &'static str| {
+        let client = world.client();
+        async move {
+            let body = json!({ "email": "ann@example.com", "password": password });
+            let reply = client.post("/auth/register", &body).await;
+            assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.body);
+            reply.body["registration_id"].as_str().unwrap().to_owned()
+        }
+    };
+    let verified = |id: &str| {
+        let (client, path) = (world.client(), format!("/auth/verification-status?registration_id={id}"));
+        async move { client.get(&path).await.body["verified"].as_bool().unwrap() }
+    };
+    let login = |password: &'static str| {
+        let client = world.client();
+        let body = json!({ "email": "ann@example.com", "password": password });
+        async move { client.post("/auth/login", &body).await.status }
+    };
+    let (eves, anns) = ("umbrella Otter 17 lantern", "quarry-Kestrel 92 pavement");
+    let eve = registered(eves).await;
+    let eves_link = link(&world);
+    world.clock.advance(TimeDelta::minutes(2));
+    let ann = registered(anns).await;
+    let anns_link = link(&world);
+    assert_ne!(eves_link, anns_link);
+    let mail = mails(&world).pop().unwrap();
+    assert_eq!(mail["mail"]["circumstances"]["ip"], "127.0.0.1", "{mail}");
+    assert_eq!(login(anns).await, StatusCode::UNAUTHORIZED, "nothing holds before its confirmation");
+
+    let used = world.client().post("/auth/verify-email", &json!({ "token": anns_link })).await;
+    assert_eq!(used.status, StatusCode::OK, "{}", used.body);
+    assert_eq!((verified(&eve).await, verified(&ann).await), (false, true));
+    assert_eq!((login(eves).await, login(anns).await), (StatusCode::UNAUTHORIZED, StatusCode::OK));
+    let late = world.client().post("/auth/verify-email", &json!({ "token": eves_link })).await;
+    assert_eq!(late.body["code"], "invalid_token");
+    let kept = "email_verification_tokens WHERE password_hash IS NOT NULL";
+    assert_eq!(count(&world, kept), 0, "what the links carried is gone");
+}
+
+/// REG-6: strangers who register a waiting address keep its owner from no link, and a link that is asked for carries what
+/// was registered last.
+#[tokio::test]
+async fn registering_again_uses_up_no_right_to_a_link() {
+    let world = World::with(|policy| {
+        policy.registration.per_ip = Limit::new(1_000, TimeDelta::hours(1), 1_000);
+    })
+    .await;
+    for _ in 0..9 {
+        register(&world, "ann@example.com").await;
+        world.clock.advance(TimeDelta::minutes(1));
+    }
+    let body = json!({ "email": "ann@example.com", "password": "quarry-Kestrel 92 pavement" });
+    world.client().post("/auth/register", &body).await;
+    world.clock.advance(TimeDelta::hours(1));
+    let before = mails(&world).len();
+    let asked =
+        world.client().post("/auth/resend-verification", &json!({ "email": "ann@example.com" })).await;
+    assert_eq!((asked.status, mails(&world).len()), (StatusCode::ACCEPTED, before + 1));
+    let used = world.client().post("/auth/verify-email", &json!({ "token": link(&world) })).await;
+    assert_eq!(used.status, StatusCode::OK, "{}", used.body);
+    assert_eq!(world.client().post("/auth/login", &body).await.status, StatusCode::OK);
 }
 
 /// REG-2: the answer waits for no mail: it is a row of the outbox and a job, written with the user.

@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use plimsoll_auth::Role;
+use plimsoll_auth::api_tokens::Scope;
 use plimsoll_auth::login::LoginKeys;
 use plimsoll_auth::reset::{NewReset, request};
 use plimsoll_core_domain::StoreError;
@@ -80,7 +81,8 @@ async fn step_up(world: &World, client: &Client) -> Client {
 #[tokio::test]
 async fn a_reset_by_mail() {
     let world = World::start().await;
-    world.user("ann@example.com", Role::User);
+    let ann = world.user("ann@example.com", Role::User);
+    let robot = world.api_token(ann, &[Scope::Read]);
     let session = world.login("ann@example.com").await;
     let link = ask(&world, "ann@example.com").await;
     let check = |token: String| {
@@ -107,6 +109,7 @@ async fn a_reset_by_mail() {
         .await;
     assert_eq!(done.status, StatusCode::OK, "{}", done.body);
     assert!(done.body.get("token").is_none() && !done.headers.contains_key("set-cookie"));
+    assert_eq!(robot.get("/auth/me").await.status, StatusCode::UNAUTHORIZED, "TOK-4: tokens end, too");
     assert_eq!(session.get("/auth/me").await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(sign_in(&world, "ann@example.com", PASSWORD).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(sign_in(&world, "ann@example.com", NEW_PASSWORD).await.status, StatusCode::OK);

@@ -2,11 +2,13 @@
 
 use chrono::TimeDelta;
 use data_encoding::BASE64;
+use plimsoll_auth::api_tokens::Scope;
 use plimsoll_auth::challenges::NewChallenge;
 use plimsoll_auth::throttle::Limit;
 use plimsoll_auth::totp::{TotpSecret, step_at};
 use plimsoll_auth::two_factor_reset::{self, NewReset, Requested};
 use plimsoll_auth::{Act, Role, Transport, challenges};
+use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::tokens::SecretToken;
@@ -15,6 +17,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::registration::shape;
 use crate::world::{Client, PASSWORD, Reply, World};
 
 const EMAIL: &str = "ann@example.com";
@@ -86,6 +89,49 @@ async fn answer(world: &World, challenge: &str, code: &str) -> Reply {
 fn mails(world: &World) -> Vec<String> {
     let rows = world.rows("SELECT kind FROM mail_outbox ORDER BY created_at, id");
     rows.iter().map(|row| row["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+/// LOG-5: a disabled password is no proof of anything: it neither turns the second factor off nor changes itself, and
+/// whoever guesses does not learn from the answer whether the guess was right.
+#[tokio::test]
+async fn a_disabled_password_is_no_proof() {
+    let world = World::start().await;
+    let Enrolled { user, client, secret, .. } = enrolled(&world).await;
+    world.test.execute(&format!("UPDATE users SET password_disabled_at = now() WHERE id = {user}"));
+    let body = json!({ "password": PASSWORD, "code": next_code(&world, &secret) });
+    problem(&client.post("/auth/2fa/disable", &body).await, 422, "invalid_code");
+    assert_eq!(client.get("/auth/2fa/status").await.body["enabled"], true);
+
+    let mut answers = Vec::new();
+    for password in [PASSWORD, "not the password"] {
+        let body = json!({ "current_password": password, "new_password": "lantern-Otter 92 quarry" });
+        answers.push(shape(&client.post("/auth/change-password", &body).await));
+    }
+    assert_eq!(answers[0].0, StatusCode::UNAUTHORIZED);
+    assert_eq!(answers[0], answers[1]);
+    let denied = world.rows(
+        "SELECT detail FROM audit_log WHERE action = 'password.change' AND outcome = 'denied' ORDER BY seq",
+    );
+    assert_eq!(denied.len(), 2, "each of them is on record: {denied:?}");
+    let changed = "SELECT id FROM users WHERE password_disabled_at IS NULL";
+    assert!(world.rows(changed).is_empty(), "only a reset by mail puts it in force again");
+}
+
+/// TFA-16, TOK-2: a token trades with real money only while its owner has a second factor.
+#[tokio::test]
+async fn a_token_trades_live_only_beside_a_second_factor() {
+    let world = World::start().await;
+    let Enrolled { user, client, backup_codes, .. } = enrolled(&world).await;
+    let now = world.now();
+    let account = world.db.run_blocking(|tx| tx.insert_account(user, Environment::Live, now).map(drop));
+    account.unwrap_or_else(|why: StoreError| panic!("{why}"));
+    let token = world.api_token(user, &[Scope::TradeLive]).header("idempotency-key", "k");
+    let before = token.delete("/orders").await;
+    assert_ne!(before.code(), "access_denied", "{}", before.text);
+    let body = json!({ "password": PASSWORD, "code": backup_codes[0] });
+    let reply = client.post("/auth/2fa/disable", &body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    problem(&token.delete("/orders").await, 403, "access_denied");
 }
 
 /// TFA-1, TFA-2, TFA-4: the setup shows everything once; only a right code puts it in force.

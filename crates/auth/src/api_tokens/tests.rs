@@ -117,6 +117,23 @@ fn wishes_out_of_bounds_are_refused() {
     );
 }
 
+/// TOK-2, TFA-16: a token trades with real money only as long as its owner has a second factor.
+#[test]
+fn trade_live_ends_with_the_second_factor() {
+    let (mut store, user) = store();
+    enable_factor(&mut store, user);
+    let wish = wanted(&[Scope::Read, Scope::TradePaper, Scope::TradeLive], 30);
+    let (record, digest) = try_create(&mut store, user, 1, wish).unwrap();
+    assert_eq!(call(&mut store, &digest, "192.0.2.9", 1).unwrap().scopes, record.scopes);
+    store.remove_factor(user).unwrap();
+    assert_eq!(call(&mut store, &digest, "192.0.2.9", 2).unwrap().scopes.names(), ["read", "trade_paper"]);
+    // one that is only pending is none
+    store.set_pending_factor(user, &TotpSecret::generate(&mut OsRandom), at(600), &[], at(3)).unwrap();
+    assert!(!call(&mut store, &digest, "192.0.2.9", 3).unwrap().scopes.has(Scope::TradeLive));
+    enable_factor(&mut store, user);
+    assert_eq!(call(&mut store, &digest, "192.0.2.9", 4).unwrap().scopes, record.scopes);
+}
+
 /// TOK-2: the scopes admin and trade_live need the authority for them; a refusal of authority is recorded.
 #[test]
 fn nobody_grants_what_they_do_not_have() {

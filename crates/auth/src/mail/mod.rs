@@ -32,6 +32,16 @@ impl From<&crate::Act> for Circumstances {
     }
 }
 
+impl From<&crate::ports::Claim> for Circumstances {
+    fn from(claim: &crate::ports::Claim) -> Self {
+        Self {
+            at: claim.registered_at,
+            ip: claim.client.ip().map(|ip| ip.to_string()),
+            user_agent: claim.client.user_agent().map(str::to_owned),
+        }
+    }
+}
+
 /// A mail. Its tokens are bearer secrets: it is stored sealed and never printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -42,6 +52,9 @@ pub enum Mail {
         token: MailToken,
         /// When the link ends.
         expires_at: DateTime<Utc>,
+        /// Of the registration whose password the account gets; mails of before had none.
+        #[serde(default)]
+        circumstances: Option<Circumstances>,
     },
     /// Somebody registered with an address that has an account.
     AlreadyRegistered {

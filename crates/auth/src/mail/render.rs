@@ -101,6 +101,7 @@ fn facts(prefix: [&'static str; 3], circumstances: &Circumstances) -> Vec<(&'sta
 }
 
 const HERE: [&str; 3] = ["When", "Address", "Client"];
+const REGISTERED: [&str; 3] = ["Registered", "Registered from", "Registered with"];
 const ASKED: [&str; 3] = ["Requested", "Requested from", "Requested with"];
 
 const NOT_YOU: &str = "If this was not you, change your password now and look at your account's sessions.";
@@ -117,14 +118,24 @@ fn content(mail: &Mail, links: &Links) -> Content {
         plain(subject, &[text.to_owned(), NOT_YOU.to_owned()], Some(circumstances))
     };
     match mail {
-        Mail::VerifyEmail { token, expires_at } => Content {
+        Mail::VerifyEmail { token, expires_at, circumstances } => Content {
             links: vec![page("Confirm this address", "verify", token)],
+            facts: circumstances
+                .as_ref()
+                .map(|circumstances| facts(REGISTERED, circumstances))
+                .unwrap_or_default(),
             ..plain(
                 "Verify your e-mail address",
                 &[
                     "Somebody, probably you, made an account with this address.".to_owned(),
-                    format!("Confirm the address by the link below, until {}.", when(*expires_at)),
-                    "If it was not you, do nothing: without confirmation nobody can sign in.".to_owned(),
+                    format!(
+                        "Confirm the address by the link below, until {}. The account then has the password that was \
+                         chosen in this registration.",
+                        when(*expires_at)
+                    ),
+                    "If it was not you, do nothing: without confirmation nobody can sign in. If you registered at \
+                     another time, use the mail of that time, or register again."
+                        .to_owned(),
                 ],
                 None,
             )

@@ -34,7 +34,8 @@ fn a_change_ends_every_other_session_and_rotates_this_one() {
     let (mine, other) = (start(&mut store, user, 1), start(&mut store, user, 2));
     let new = change(&mut store, user);
     let policy = AccountPolicy::default();
-    let rotated = finish(&mut store, &policy, &mine, &new, &act(2)).unwrap().unwrap();
+    let finished = finish(&mut store, &policy, &mine, &new, &act(2)).unwrap();
+    let Finished::Done(rotated) = finished else { panic!("{finished:?}") };
     assert_eq!(rotated.id, mine.id);
     let live: Vec<Uuid> =
         store.live_sessions_of(user, at(3)).unwrap().iter().map(|session| session.id).collect();
@@ -42,7 +43,9 @@ fn a_change_ends_every_other_session_and_rotates_this_one() {
     assert_eq!(store.session_by_digest(&new.digest).unwrap().unwrap().0.id, mine.id);
     assert!(matches!(store.mails().last().unwrap().mail, Mail::PasswordChanged { requested: None, .. }));
     assert_eq!(store.account_mut(user).unwrap().password_hash, new.hash);
-    assert!(finish(&mut store, &policy, &other, &new, &act(4)).unwrap().is_none(), "of another session");
+    let again = change(&mut store, user);
+    let over = finish(&mut store, &policy, &other, &again, &act(4)).unwrap();
+    assert!(matches!(over, Finished::SessionOver), "of a session that has ended: {over:?}");
 }
 
 /// RST-10: wrong current passwords are counted as a login's are.
@@ -67,8 +70,8 @@ fn a_parallel_change_wins() {
     let mine = start(&mut store, user, 1);
     let (first, second) = (change(&mut store, user), change(&mut store, user));
     let policy = AccountPolicy::default();
-    assert!(finish(&mut store, &policy, &mine, &first, &act(2)).unwrap().is_some());
-    assert!(finish(&mut store, &policy, &mine, &second, &act(3)).unwrap().is_none());
+    assert!(matches!(finish(&mut store, &policy, &mine, &first, &act(2)).unwrap(), Finished::Done(_)));
+    assert!(matches!(finish(&mut store, &policy, &mine, &second, &act(3)).unwrap(), Finished::Refused));
     assert_eq!(store.account_mut(user).unwrap().password_hash, first.hash);
 }
 
@@ -80,4 +83,18 @@ fn guesses_count_towards_the_end_of_the_password() {
     refuse(&mut store, &AccountPolicy::default(), &owner, Uuid::from_u128(50), &act(1)).unwrap();
     let state = crate::ports::LoginStore::password_state(&mut store, user).unwrap();
     assert_eq!(state.failures, 1);
+}
+
+/// LOG-5: a disabled password is not looked at, and one that was disabled meanwhile changes nothing; both are on record.
+#[test]
+fn a_disabled_password_is_neither_tested_nor_changed() {
+    let (mut store, user) = store();
+    let mine = start(&mut store, user, 1);
+    let (policy, new) = (AccountPolicy::default(), change(&mut store, user));
+    crate::ports::LoginStore::disable_password(&mut store, user, at(2)).unwrap();
+    assert!(matches!(begin(&mut store, &policy, user, &act(3)).unwrap(), Some(Begun::Disabled)));
+    assert!(matches!(finish(&mut store, &policy, &mine, &new, &act(3)).unwrap(), Finished::Refused));
+    assert_eq!(store.account_mut(user).unwrap().password_hash, new.verified);
+    let entries: Vec<_> = store.audit().iter().map(|(_, entry)| (&*entry.action, entry.outcome)).collect();
+    assert_eq!(entries, [("password.change", AuditOutcome::Denied); 2]);
 }

@@ -8,6 +8,17 @@ use uuid::Uuid;
 use crate::User;
 use crate::api_tokens::{After, DueNotice, TokenRecord};
 
+/// A token that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundToken {
+    /// The token.
+    pub token: TokenRecord,
+    /// Whose it is.
+    pub user: User,
+    /// Whether the owner's second factor is on.
+    pub two_factor: bool,
+}
+
 /// Where API tokens are kept. One is found by its digest; the token itself is never stored.
 pub trait ApiTokenStore {
     /// Stores a token of an existing user.
@@ -17,15 +28,12 @@ pub trait ApiTokenStore {
     /// When the store fails.
     fn insert_api_token(&mut self, digest: &TokenDigest, token: &TokenRecord) -> Result<(), StoreError>;
 
-    /// The token with its user as stored now, whether or not either is still valid.
+    /// The token with its user as stored now, whether or not either is still valid. One read.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn api_token_by_digest(
-        &mut self,
-        digest: &TokenDigest,
-    ) -> Result<Option<(TokenRecord, User)>, StoreError>;
+    fn api_token_by_digest(&mut self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError>;
 
     /// Notes a use; time moves forward, never back.
     ///

@@ -1,5 +1,5 @@
 use chrono::{DateTime, Utc};
-use plimsoll_core_domain::StoreError;
+use plimsoll_core_domain::{StoreError, UserId};
 
 use crate::clean_up::Old;
 
@@ -12,4 +12,11 @@ pub trait CleanUpStore {
     ///
     /// When the store fails.
     fn delete_old(&mut self, what: Old, before: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;
+
+    /// [`Old::UnverifiedAccounts`]: deletes at most `limit` users, and returns who they were, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn delete_unverified(&mut self, before: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError>;
 }

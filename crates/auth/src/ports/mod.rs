@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::{Account, EmailAddress, NewUser, Session, User};
 
-pub use api_tokens::ApiTokenStore;
+pub use api_tokens::{ApiTokenStore, FoundToken};
 pub use challenges::ChallengeStore;
 pub use clean_up::CleanUpStore;
 pub use login::{CancelPurpose, CancelStore, CancelToken, LoginStore};
@@ -40,7 +40,9 @@ pub use two_factor::TwoFactorStore;
 pub use unfinished::UnfinishedStore;
 pub use user_admin::UserAdminStore;
 pub use vault::VaultStore;
-pub use verification::{NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
+pub use verification::{
+    Claim, NewRegistration, NewVerification, RegistrationStatus, UsedVerification, VerificationStore,
+};
 
 /// All that the use cases of accounts need of a store, in one transaction.
 pub trait AuthStore:

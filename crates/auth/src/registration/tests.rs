@@ -89,7 +89,7 @@ fn a_new_address_gets_a_link_and_the_store_only_its_digest() {
     let mut store = MemoryStore::new();
     let digest = registered(&mut store, "bob@example.com", 1, 0);
     let posted = &store.mails()[0];
-    let Mail::VerifyEmail { token, expires_at } = &posted.mail else { panic!("{posted:?}") };
+    let Mail::VerifyEmail { token, expires_at, .. } = &posted.mail else { panic!("{posted:?}") };
     assert_eq!(SecretToken::parse(token.expose()).unwrap().digest(), digest);
     assert_eq!(*expires_at, at(48 * 3_600));
     let printed = format!("{:?} {:?}", store.audit(), store);
@@ -121,20 +121,149 @@ fn a_link_works_once_and_until_its_second() {
     assert_eq!(welcome, to("bob@example.com", "welcome"));
 }
 
-/// REG-8: verification sets `verified` and nothing else; before it a right password opens nothing.
+/// A registration with a password of its own.
+fn claimed(store: &mut MemoryStore, email: &str, password: &str, n: u128, second: i64) -> TokenDigest {
+    let password_hash = PASSWORDS.hash(&secret(password), &mut OsRandom).unwrap();
+    let new = Register { password_hash, display_name: Some(format!("No {n}")), ..new(email, n) };
+    let digest = new.link.token.digest();
+    let act = act(&format!("192.0.2.{n}"), second);
+    register(store, &AccountPolicy::default(), &PEPPER, new, &act).unwrap();
+    digest
+}
+
+fn login(store: &mut MemoryStore, email: &str, password: &str, second: i64) -> Outcome {
+    let (policy, act) = (AccountPolicy::default(), Act::without_request(at(second)));
+    let Begun::Ready(prepared) = begin(store, &policy, keys(), email, None, &act).unwrap() else {
+        panic!("throttled")
+    };
+    let verified = prepared.verify(&PASSWORDS, keys(), &secret(password), &mut OsRandom);
+    finish(store, &policy, keys(), verified, &new_login(1), &act).unwrap()
+}
+
+fn is_verified(store: &mut MemoryStore, registration: u128) -> bool {
+    status(store, Uuid::from_u128(registration)).unwrap().unwrap().verified
+}
+
+const EVES: &str = "what eve thought of";
+const ANNS: &str = "what ann thought of";
+
+/// REG-1, REG-8: whoever registers a foreign address first neither chooses its password nor learns that it was confirmed.
+#[test]
+fn the_link_that_is_used_decides_whose_password_holds() {
+    let mut store = MemoryStore::new();
+    let eve = claimed(&mut store, "ann@example.com", EVES, 1, 0);
+    let account = |store: &mut MemoryStore| {
+        store.account_by_email(&"ann@example.com".parse().unwrap()).unwrap().unwrap()
+    };
+    let before = account(&mut store);
+    let ann = claimed(&mut store, "ANN@example.com", ANNS, 2, 100);
+    assert_eq!(account(&mut store), before, "registering again changes nothing of the account");
+    assert_eq!(kinds(&store), [to("ann@example.com", "verify_email"), to("ann@example.com", "verify_email")]);
+    let shown = |posted: &crate::testing::PostedMail| match &posted.mail {
+        Mail::VerifyEmail { circumstances: Some(circumstances), .. } => circumstances.ip.clone(),
+        other => panic!("{other:?}"),
+    };
+    let shown: Vec<_> = store.mails().iter().filter_map(shown).collect();
+    assert_eq!(shown, ["192.0.2.1", "192.0.2.2"], "each mail says who registered");
+
+    assert!(matches!(verify(&mut store, &ann, 200), VerifyOutcome::Verified(user) if user == before.user.id));
+    assert_eq!((is_verified(&mut store, 1), is_verified(&mut store, 2)), (false, true));
+    assert_eq!(verify(&mut store, &eve, 201), VerifyOutcome::Invalid, "every other link is void");
+    assert_eq!(account(&mut store).user.display_name.as_deref(), Some("No 2"));
+    assert!(matches!(login(&mut store, "ann@example.com", EVES, 210), Outcome::Refused(_)));
+    assert!(matches!(login(&mut store, "ann@example.com", ANNS, 211), Outcome::SignedIn(_)));
+    let verified = &store.audit().iter().find(|(_, entry)| entry.action == "email.verify").unwrap().1;
+    assert_eq!(verified.detail, json!({ "password_replaced": true }));
+    // from now on it is somebody's address
+    claimed(&mut store, "ann@example.com", EVES, 3, 300);
+    assert_eq!(kinds(&store).last(), Some(&to("ann@example.com", "already_registered")));
+    assert!(!is_verified(&mut store, 3));
+}
+
+/// REG-6: a link that is asked for carries what was last registered, and leaves the links of other registrations alone.
+#[test]
+fn a_resent_link_belongs_to_the_last_registration() {
+    let mut store = MemoryStore::new();
+    let eve = claimed(&mut store, "ann@example.com", EVES, 1, 0);
+    let ann = claimed(&mut store, "ann@example.com", ANNS, 2, 100);
+    let (_, resent) = again(&mut store, "ann@example.com", 3, 200);
+    let Mail::VerifyEmail { circumstances: Some(told), .. } = &store.mails().last().unwrap().mail else {
+        panic!("no link")
+    };
+    assert_eq!((told.ip.as_deref(), told.at), (Some("192.0.2.2"), at(100)), "of the registration");
+    assert_eq!(
+        verify(&mut store, &ann, 210),
+        VerifyOutcome::Invalid,
+        "the older one of the same registration"
+    );
+    let mut other = store.clone();
+    assert!(matches!(verify(&mut other, &eve, 211), VerifyOutcome::Verified(_)));
+    assert!(matches!(login(&mut other, "ann@example.com", EVES, 212), Outcome::SignedIn(_)));
+    assert!(matches!(verify(&mut store, &resent, 211), VerifyOutcome::Verified(_)));
+    assert_eq!((is_verified(&mut store, 1), is_verified(&mut store, 2)), (false, true));
+    assert!(matches!(login(&mut store, "ann@example.com", ANNS, 212), Outcome::SignedIn(_)));
+}
+
+/// REG-6: strangers who register an address neither flood its owner nor use up the right to ask for a link; what was
+/// registered last is kept although it was not mailed.
+#[test]
+fn registering_an_address_again_uses_up_nobody_s_link() {
+    let mut store = MemoryStore::new();
+    claimed(&mut store, "ann@example.com", EVES, 1, 0);
+    for n in 2..=9 {
+        claimed(&mut store, "ann@example.com", EVES, n, 60 * i64::try_from(n).unwrap());
+    }
+    assert_eq!(store.mails().len(), 1 + 5, "the first one's, and five a day");
+    claimed(&mut store, "ann@example.com", ANNS, 10, 600);
+    assert_eq!(store.mails().len(), 6);
+    let (_, resent) = again(&mut store, "ann@example.com", 11, 4_200);
+    assert_eq!(store.mails().len(), 7, "an hour later");
+    assert!(matches!(verify(&mut store, &resent, 4_300), VerifyOutcome::Verified(_)));
+    assert!(matches!(login(&mut store, "ann@example.com", ANNS, 4_301), Outcome::SignedIn(_)));
+}
+
+/// REG-8: with the confirmation ends whatever could have been opened or bound before it.
+#[test]
+fn a_confirmation_leaves_no_door_open() {
+    let crate::testing::factors::Bound { mut store, user, .. } = crate::testing::factors::bound();
+    let started = crate::sessions::start(
+        &mut store,
+        &AccountPolicy::default(),
+        user,
+        crate::Transport::Bearer,
+        &crate::testing::fixtures::new_session(1),
+        false,
+        &act("192.0.2.1", 0),
+    );
+    started.unwrap();
+    crate::ports::LoginStore::disable_password(&mut store, user, at(1)).unwrap();
+    store.account_mut(user).unwrap().user.email_verified_at = None;
+    let ann = claimed(&mut store, "ann@example.com", ANNS, 2, 100);
+    assert!(matches!(verify(&mut store, &ann, 200), VerifyOutcome::Verified(_)));
+    assert!(store.sessions().iter().all(|session| session.revoked_at.is_some()));
+    assert!(!crate::two_factor::is_enabled(&mut store, user).unwrap());
+    assert!(matches!(login(&mut store, "ann@example.com", ANNS, 201), Outcome::SignedIn(_)));
+}
+
+/// REG-1: only an account that waits and is nobody's yet can be registered again.
+#[test]
+fn disabled_accounts_and_administrators_are_not_registered_again() {
+    for (role, state) in [(Role::Admin, AccountState::Active), (Role::User, AccountState::Disabled)] {
+        let (mut store, ann) = store();
+        let user = &mut store.account_mut(ann).unwrap().user;
+        (user.email_verified_at, user.role, user.state) = (None, role, state);
+        let link = claimed(&mut store, "ann@example.com", EVES, 1, 0);
+        assert_eq!(kinds(&store), [to("ann@example.com", "already_registered")]);
+        assert_eq!(verify(&mut store, &link, 1), VerifyOutcome::Invalid);
+    }
+}
+
+/// REG-8: verification sets `verified` and nothing else where nobody else registered; before it a right password opens nothing.
 #[test]
 fn an_unverified_account_gets_no_session_and_verification_makes_none() {
     let mut store = MemoryStore::new();
     let digest = registered(&mut store, "bob@example.com", 1, 0);
-    let login = |store: &mut MemoryStore, password: &str| {
-        let (policy, act) = (AccountPolicy::default(), Act::without_request(at(10)));
-        let Begun::Ready(prepared) = begin(store, &policy, keys(), "bob@example.com", None, &act).unwrap()
-        else {
-            panic!("throttled")
-        };
-        let verified = prepared.verify(&PASSWORDS, keys(), &secret(password), &mut OsRandom);
-        finish(store, &policy, keys(), verified, &new_login(1), &act).unwrap()
-    };
+    let login = |store: &mut MemoryStore, password: &str| login(store, "bob@example.com", password, 10);
     assert!(matches!(login(&mut store, PASSWORD), Outcome::EmailUnverified { .. }));
     assert!(matches!(login(&mut store, "not this password"), Outcome::Refused(_)));
     assert_eq!(store.sessions(), []);

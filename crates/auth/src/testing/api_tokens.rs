@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::MemoryStore;
 use crate::api_tokens::{After, DueNotice, TokenRecord};
-use crate::ports::ApiTokenStore;
-use crate::{AccountState, User};
+use crate::ports::{ApiTokenStore, FoundToken};
+use crate::{AccountState, two_factor};
 
 /// Tokens by their digest.
 pub(super) type Tokens = HashMap<TokenDigest, TokenRecord>;
@@ -43,13 +43,12 @@ impl ApiTokenStore for MemoryStore {
         Ok(())
     }
 
-    fn api_token_by_digest(
-        &mut self,
-        digest: &TokenDigest,
-    ) -> Result<Option<(TokenRecord, User)>, StoreError> {
+    fn api_token_by_digest(&mut self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {
         self.call()?;
-        let Some(token) = self.api_tokens.get(digest) else { return Ok(None) };
-        Ok(self.accounts.get(&token.user_id.0).map(|account| (token.clone(), account.user.clone())))
+        let Some(token) = self.api_tokens.get(digest).cloned() else { return Ok(None) };
+        let two_factor = two_factor::is_enabled(self, token.user_id)?;
+        let account = self.accounts.get(&token.user_id.0);
+        Ok(account.map(|account| FoundToken { token, user: account.user.clone(), two_factor }))
     }
 
     fn touch_api_token(

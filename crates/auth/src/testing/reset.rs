@@ -4,7 +4,9 @@ use plimsoll_crypto::tokens::TokenDigest;
 use uuid::Uuid;
 
 use super::MemoryStore;
-use crate::ports::{AccountStore, EmailChange, EmailChangeStore, PasswordReset, ResetStore};
+use crate::ports::{
+    AccountStore, EmailChange, EmailChangeStore, PasswordReset, ResetStore, VerificationStore,
+};
 use crate::{ClientInfo, EmailAddress};
 
 #[derive(Debug, Clone)]
@@ -153,7 +155,7 @@ impl EmailChangeStore for MemoryStore {
     fn release_unconfirmed_email(
         &mut self,
         email: &EmailAddress,
-        _at: DateTime<Utc>,
+        at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let Some(holder) = self.account_by_email(email)?.map(|account| account.user) else {
             return Ok(false);
@@ -165,6 +167,7 @@ impl EmailChangeStore for MemoryStore {
         if let (Some(account), Ok(released)) = (self.account_mut(holder.id), released.parse()) {
             account.user.email = released;
         }
+        self.close_verifications_of(holder.id, at)?;
         Ok(true)
     }
 

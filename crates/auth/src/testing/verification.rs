@@ -6,13 +6,31 @@ use plimsoll_crypto::tokens::TokenDigest;
 use uuid::Uuid;
 
 use super::MemoryStore;
-use crate::ports::{NewRegistration, NewVerification, RegistrationStatus, VerificationStore};
+use crate::ports::{
+    Claim, NewRegistration, NewVerification, RegistrationStatus, UsedVerification, VerificationStore,
+};
 
-/// Registrations, and links with the time at which they were used or voided.
+/// Registrations and links.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Kept {
     registrations: HashMap<Uuid, NewRegistration>,
-    links: Vec<(NewVerification, Option<DateTime<Utc>>)>,
+    links: Vec<Link>,
+}
+
+#[derive(Debug, Clone)]
+struct Link {
+    new: NewVerification,
+    /// When it was used or voided.
+    ended_at: Option<DateTime<Utc>>,
+    used: bool,
+    /// Whether what it carried is gone.
+    forgotten: bool,
+}
+
+impl Link {
+    fn claim(&self) -> Option<Claim> {
+        self.new.claim.clone().filter(|_| !self.forgotten)
+    }
 }
 
 impl VerificationStore for MemoryStore {
@@ -24,53 +42,91 @@ impl VerificationStore for MemoryStore {
 
     fn registration_status(&mut self, id: Uuid) -> Result<Option<RegistrationStatus>, StoreError> {
         self.call()?;
-        let Some(found) = self.verifications.registrations.get(&id) else { return Ok(None) };
-        let account = found.user.and_then(|user| self.accounts.get(&user.0));
-        let verified = account.is_some_and(|account| account.user.email_verified_at.is_some());
+        let kept = &self.verifications;
+        let Some(found) = kept.registrations.get(&id) else { return Ok(None) };
+        let belongs = |link: &Link| match &link.new.claim {
+            Some(claim) => claim.registration == id,
+            None => Some(link.new.user) == found.user,
+        };
+        let verified = kept.links.iter().any(|link| link.used && belongs(link));
         Ok(Some(RegistrationStatus { verified, expires_at: found.expires_at }))
     }
 
     fn insert_verification(&mut self, link: &NewVerification) -> Result<(), StoreError> {
         self.call()?;
-        self.verifications.links.push((link.clone(), None));
+        self.verifications.links.push(Link {
+            new: link.clone(),
+            ended_at: None,
+            used: false,
+            forgotten: false,
+        });
         Ok(())
     }
 
-    fn void_verifications_of(&mut self, user: UserId, at: DateTime<Utc>) -> Result<u64, StoreError> {
+    fn last_claim_of(&mut self, user: UserId) -> Result<Option<Claim>, StoreError> {
         self.call()?;
-        let open =
-            self.verifications.links.iter_mut().filter(|(link, end)| link.user == user && end.is_none());
-        Ok(open.map(|(_, end)| *end = Some(at)).count() as u64)
+        let of_user = self.verifications.links.iter().filter(|link| link.new.user == user);
+        Ok(of_user.max_by_key(|link| link.new.created_at).and_then(Link::claim))
+    }
+
+    fn void_verifications_of(
+        &mut self,
+        user: UserId,
+        registration: Option<Uuid>,
+        at: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        self.call()?;
+        let open = self.verifications.links.iter_mut().filter(|link| {
+            let of = link.new.claim.as_ref().map(|claim| claim.registration);
+            link.new.user == user && link.ended_at.is_none() && of == registration
+        });
+        Ok(open.map(|link| link.ended_at = Some(at)).count() as u64)
+    }
+
+    fn close_verifications_of(&mut self, user: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        self.call()?;
+        for link in self.verifications.links.iter_mut().filter(|link| link.new.user == user) {
+            link.ended_at.get_or_insert(at);
+            link.forgotten = true;
+        }
+        Ok(())
     }
 
     fn verification_owner(&mut self, digest: &TokenDigest) -> Result<Option<UserId>, StoreError> {
         self.call()?;
-        Ok(self
-            .verifications
-            .links
-            .iter()
-            .find(|(link, _)| link.digest == *digest)
-            .map(|(link, _)| link.user))
+        let found = self.verifications.links.iter().find(|link| link.new.digest == *digest);
+        Ok(found.map(|link| link.new.user))
     }
 
     fn use_verification(
         &mut self,
         digest: &TokenDigest,
         at: DateTime<Utc>,
-    ) -> Result<Option<UserId>, StoreError> {
+    ) -> Result<Option<UsedVerification>, StoreError> {
         self.call()?;
-        let mut links = self.verifications.links.iter_mut();
-        let open = links.find(|(link, end)| link.digest == *digest && end.is_none() && link.expires_at > at);
-        Ok(open.map(|(link, end)| {
-            *end = Some(at);
-            link.user
+        let open =
+            self.verifications.links.iter_mut().find(|link| {
+                link.new.digest == *digest && link.ended_at.is_none() && link.new.expires_at > at
+            });
+        Ok(open.map(|link| {
+            (link.ended_at, link.used) = (Some(at), true);
+            UsedVerification { user: link.new.user, claim: link.claim() }
         }))
     }
 
-    fn set_email_verified(&mut self, user: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+    fn set_email_verified(
+        &mut self,
+        user: UserId,
+        claim: Option<&Claim>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         self.call()?;
         if let Some(account) = self.accounts.get_mut(&user.0) {
             account.user.email_verified_at.get_or_insert(at);
+            if let Some(claim) = claim {
+                account.password_hash = claim.password_hash.clone();
+                account.user.display_name = claim.display_name.clone();
+            }
         }
         Ok(())
     }

@@ -109,7 +109,9 @@ where
     if verified.looks_right() && Some(&account.password_hash) != hash.as_ref() {
         verified = verified.refused(CodeRefusal::Stale);
     }
-    if wrong_password {
+    if store.password_state(user)?.disabled_at.is_some() {
+        verified = verified.refused(CodeRefusal::Disabled);
+    } else if wrong_password {
         count_wrong_password(store, policy, &account.user, ids(), act)?;
     }
     let proof = match settle(store, policy, verified, act, ids)? {

@@ -327,6 +327,26 @@ fn regeneration_voids_every_old_code() {
     proof(try_code(&mut store, user, Purpose::Login, new[1].expose_text(), 131));
 }
 
+/// LOG-5: a disabled password turns nothing off, whether it is right or wrong, and no code is used up.
+#[test]
+fn a_disabled_password_turns_nothing_off() {
+    let Bound { mut store, user, secret, .. } = bound();
+    let mine = session(&mut store, user, 1, 0);
+    crate::ports::LoginStore::disable_password(&mut store, user, at(1)).unwrap();
+    for password in [PASSWORD, "wrong"] {
+        let code = SubmittedCode::parse(&right(&secret, 60));
+        let disabling = begin_disable(&mut store, &policy(), user, code, &act(60)).unwrap();
+        let verified = disabling.verify(&PASSWORDS, &secret_text(password), &BACKUP).unwrap();
+        let refused =
+            disable(&mut store, &policy(), verified, &mine, &token_digest(60), &act(60), &mut ids()).unwrap();
+        assert!(matches!(refused, Changed::Refused(CodeRefusal::Disabled)), "{refused:?}");
+    }
+    assert!(is_enabled(&mut store, user).unwrap());
+    assert_eq!(crate::ports::LoginStore::password_state(&mut store, user).unwrap().failures, 0);
+    let settled = try_code(&mut store, user, Purpose::Login, right(&secret, 60), 61);
+    assert!(matches!(settled, Settled::Proven(_)), "{settled:?}");
+}
+
 /// TFA-14: turning off needs password and code; other sessions and challenges end, the owner is told.
 #[test]
 fn turning_off_needs_password_and_code() {

@@ -72,8 +72,18 @@ fn a_token_comes_back_as_written_and_its_secret_is_nowhere() {
         .run_blocking(|tx| api_tokens::create(tx, &policy, &act, world.user, &new, wanted.clone()))
         .unwrap();
     assert_eq!(made.as_ref(), Ok(&written));
-    let (read, user) = world.db.read_blocking(|tx| tx.api_token_by_digest(&token.digest())).unwrap().unwrap();
-    assert_eq!((read, user.id), (written, world.user));
+    let found = || world.db.read_blocking(|tx| tx.api_token_by_digest(&token.digest())).unwrap().unwrap();
+    let read = found();
+    assert_eq!((read.token, read.user.id, read.two_factor), (written, world.user, false));
+    for (enabled_at, two_factor) in [("NULL", false), ("now()", true)] {
+        world.test.execute(&format!(
+            "DELETE FROM user_2fa; INSERT INTO user_2fa (user_id, secret, enabled_at, pending_secret, \
+             pending_expires_at, updated_at) VALUES ({}, CASE WHEN {enabled_at} IS NOT NULL THEN '\\x00'::bytea END, \
+             {enabled_at}, '\\x00', now(), now())",
+            world.user
+        ));
+        assert_eq!(found().two_factor, two_factor, "{enabled_at}");
+    }
     assert_eq!(world.count("mail_outbox WHERE kind = 'new_api_token'"), 1);
 
     let text = token.expose_text();

@@ -235,6 +235,29 @@ fn only_forgotten_accounts_go() {
     assert_eq!(world.count(&format!("users WHERE id = {forgotten}")), 0);
     assert_eq!(world.count(&format!("login_attempts WHERE user_id = {forgotten}")), 0);
     assert_eq!(world.count(&format!("email_verification_tokens WHERE user_id = {forgotten}")), 0);
+    // AUD-4: and there is an entry of it
+    let entry = format!(
+        "audit_log WHERE action = 'user.expire' AND subject_id = {forgotten} AND chain = {forgotten}"
+    );
+    assert_eq!((world.count(&entry), world.count("audit_log WHERE action = 'user.expire'")), (1, 1));
+    assert_eq!(world.db.read_blocking(|tx| tx.verify_audit()).unwrap().first_bad, None);
+}
+
+/// AUD-3: an account whose entry cannot be written stays.
+#[test]
+fn without_its_entry_no_account_goes() {
+    let world = World::new();
+    let user = add_user(&world.db, "forgotten@example.com").0;
+    let old = sql(now() - TimeDelta::days(40));
+    world.test.execute(&format!(
+        "DELETE FROM accounts WHERE user_id = {user}; DELETE FROM audit_head WHERE chain = {user}; \
+         UPDATE users SET email_verified_at = NULL, created_at = {old} WHERE id = {user}"
+    ));
+    let policy = AccountPolicy::default();
+    let cleaned =
+        world.db.run_blocking(|tx| clean_up::batch(tx, &policy, Old::UnverifiedAccounts, 10, now()));
+    assert!(cleaned.is_err());
+    assert_eq!(world.count(&format!("users WHERE id = {user}")), 1);
 }
 
 /// CLN-1: two clean-ups at once share the rows and wait for nobody, not even for whoever is working on one of them.

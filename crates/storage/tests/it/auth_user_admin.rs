@@ -157,6 +157,27 @@ fn a_deleted_user_is_nobody_and_the_books_stay() {
     add_user(&world.db, "trader@example.com");
 }
 
+/// ADM-6: nobody keeps a user from being deleted by registering what deleted users are called.
+#[test]
+fn no_registered_address_is_in_the_way_of_a_deletion() {
+    let world = World::new();
+    let user = world.user;
+    for address in [format!("deleted-{user}@deleted.invalid"), format!("deleted-{user}-@deleted.invalid")] {
+        add_user(&world.db, &address);
+    }
+    set(&world.db, user, None, Some(AccountState::Disabled));
+    let unusable = PasswordHash::parse(UNUSABLE).unwrap();
+    let erased = world.db.run_blocking(|tx| admin::erase(tx, &act(), None, user, &unusable)).unwrap();
+    assert_eq!(erased, Erased::Done);
+    assert_eq!(
+        world.count(&format!(
+            "users WHERE id = {user} AND email = email_folded AND email ~ '^deleted-{user}-[0-9a-f]{{32}}@'"
+        )),
+        1
+    );
+    assert!(world.db.read_blocking(|tx| tx.user_by_id(user)).unwrap().is_some(), "a row that still reads");
+}
+
 /// ADM-6: disabling ends sessions, challenges and tokens in the transaction of the change.
 #[test]
 fn a_disabled_user_has_no_door_left() {

@@ -1,7 +1,7 @@
 //! `POST /auth/change-password`.
 
 use actix_web::{HttpResponse, post, web};
-use plimsoll_auth::password_change::{Begun, Change, begin, finish, refuse};
+use plimsoll_auth::password_change::{Begun, Change, Finished, begin, finish, refuse};
 use plimsoll_core_domain::error::BusinessError;
 use plimsoll_crypto::OsRandom;
 use secrecy::SecretString;
@@ -61,6 +61,7 @@ pub async fn change_password(
     let (policy_, act_) = (policy.clone(), act.clone());
     let verified = match state.db.run(move |tx| begin(tx, &policy_, user, &act_)).await? {
         Some(Begun::Ready(hash)) => hash,
+        Some(Begun::Disabled) => return Err(wrong_password()),
         Some(Begun::Throttled { retry_after }) => {
             return Err(Problem::throttled("too many wrong passwords", retry_after));
         }
@@ -77,7 +78,7 @@ pub async fn change_password(
     let Some(hash) = hash else {
         let (known, mail) = (known.clone(), state.ids.request_id());
         state.db.run(move |tx| refuse(tx, &policy, &known, mail, &act)).await?;
-        return Err(Problem::new("authentication_failed", "the current password is wrong"));
+        return Err(wrong_password());
     };
     let hash = hash.map_err(|why| Problem::field("/new_password", "too_long", why.to_string()))?;
     let (session, token) = (caller.signed_in.session.clone(), state.ids.session_token());
@@ -88,14 +89,18 @@ pub async fn change_password(
         with_api_tokens: revoke_api_tokens,
         mail: state.ids.request_id(),
     };
-    let rotated = state
-        .db
-        .run(move |tx| {
-            // Nothing of it is kept when the session is over.
-            finish(tx, &policy, &session, &change, &act)?
-                .ok_or_else(|| Problem::from(BusinessError::AuthenticationFailed))
-        })
-        .await?;
-    state.session_cache.forget_user(user);
-    Ok(reply::rotated(&token, &rotated, Map::new()))
+    let finished = state.db.run(move |tx| finish(tx, &policy, &session, &change, &act)).await?;
+    match finished {
+        Finished::Done(rotated) => {
+            state.session_cache.forget_user(user);
+            Ok(reply::rotated(&token, &rotated, Map::new()))
+        }
+        Finished::Refused => Err(wrong_password()),
+        Finished::SessionOver => Err(BusinessError::AuthenticationFailed.into()),
+    }
+}
+
+/// 401. That a password is disabled is not told: who guesses does not learn whether the guess was right.
+fn wrong_password() -> Problem {
+    Problem::new("authentication_failed", "the current password is wrong")
 }

@@ -19,7 +19,10 @@ fn circumstances() -> Circumstances {
 fn all() -> Vec<(Mail, &'static str)> {
     let (at, here) = (circumstances().at, circumstances);
     vec![
-        (Mail::VerifyEmail { token: token(), expires_at: at }, "Verify your e-mail"),
+        (
+            Mail::VerifyEmail { token: token(), expires_at: at, circumstances: Some(here()) },
+            "Verify your e-mail",
+        ),
         (Mail::AlreadyRegistered { circumstances: here() }, "You already have an account"),
         (Mail::Welcome { display_name: Some("Ann\r\nBcc: x".to_owned()) }, "Welcome"),
         (
@@ -118,6 +121,20 @@ fn line_ends_do_not_pass() {
     }
 }
 
+/// REG-8: whoever confirms an address sees from where the password comes that is put in force.
+#[test]
+fn a_confirmation_says_who_registered() {
+    let mail = Mail::VerifyEmail {
+        token: token(),
+        expires_at: circumstances().at,
+        circumstances: Some(circumstances()),
+    };
+    let letter = render(&mail, &"ann@example.com".parse().unwrap(), &Links::new("http://localhost")).unwrap();
+    for body in [&letter.text, &letter.html] {
+        assert!(body.contains("Registered from") && body.contains("203.0.113.9"), "{body}");
+    }
+}
+
 #[test]
 fn a_stored_mail_reads_back_and_is_never_printed_with_its_tokens() {
     for (mail, _) in all() {
@@ -125,6 +142,11 @@ fn a_stored_mail_reads_back_and_is_never_printed_with_its_tokens() {
         assert_eq!(serde_json::from_str::<Mail>(&text).unwrap(), mail);
     }
     let token = token();
-    let printed = format!("{:?}", Mail::VerifyEmail { token: token.clone(), expires_at: circumstances().at });
+    let mail =
+        Mail::VerifyEmail { token: token.clone(), expires_at: circumstances().at, circumstances: None };
+    let mut before = serde_json::to_value(&mail).unwrap();
+    before.as_object_mut().unwrap().remove("circumstances");
+    assert_eq!(serde_json::from_value::<Mail>(before).unwrap(), mail, "one that waited since before");
+    let printed = format!("{mail:?}");
     assert!(!printed.contains(token.expose()) && printed.contains("redacted"), "{printed}");
 }

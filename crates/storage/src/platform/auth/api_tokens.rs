@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
-use plimsoll_auth::User;
 use plimsoll_auth::api_tokens::{After, DueNotice, Scope, Scopes, TokenRecord};
-use plimsoll_auth::ports::ApiTokenStore;
+use plimsoll_auth::ports::{ApiTokenStore, FoundToken};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
 use uuid::Uuid;
@@ -85,6 +84,14 @@ struct Both {
     user: UserRow,
 }
 
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(embed)]
+    both: Both,
+    #[diesel(sql_type = Bool)]
+    two_factor: bool,
+}
+
 impl ApiTokenStore for Tx<'_> {
     fn insert_api_token(&mut self, digest: &TokenDigest, token: &TokenRecord) -> Result<(), StoreError> {
         let allowed: Vec<String> = token.allowed_ips.iter().map(ToString::to_string).collect();
@@ -106,22 +113,28 @@ impl ApiTokenStore for Tx<'_> {
         Ok(())
     }
 
-    fn api_token_by_digest(
-        &mut self,
-        digest: &TokenDigest,
-    ) -> Result<Option<(TokenRecord, User)>, StoreError> {
+    fn api_token_by_digest(&mut self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {
         let found = prepared(concat!(
             "SELECT ",
             token_columns!(),
             ", ",
             user_columns!(),
-            " FROM api_tokens t JOIN users u ON u.id = t.user_id WHERE t.token_digest = ?"
+            ", f.enabled_at IS NOT NULL AS two_factor \
+             FROM api_tokens t JOIN users u ON u.id = t.user_id LEFT JOIN user_2fa f ON f.user_id = t.user_id \
+             WHERE t.token_digest = ?"
         ))
         .bind::<Binary, _>(digest.as_bytes().as_slice())
-        .get_result::<Both>(self.conn())
+        .get_result::<Found>(self.conn())
         .optional()
         .store()?;
-        found.map(|both| Ok((both.token.try_into()?, both.user.try_into()?))).transpose()
+        let read = |row: Found| {
+            Ok(FoundToken {
+                token: row.both.token.try_into()?,
+                user: row.both.user.try_into()?,
+                two_factor: row.two_factor,
+            })
+        };
+        found.map(read).transpose()
     }
 
     fn touch_api_token(

@@ -2,11 +2,11 @@
 //! and nobody deadlocks with it.
 
 use chrono::{DateTime, Utc};
-use diesel::RunQueryDsl;
 use diesel::sql_types::{BigInt, Timestamptz};
+use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_auth::clean_up::Old;
 use plimsoll_auth::ports::CleanUpStore;
-use plimsoll_core_domain::StoreError;
+use plimsoll_core_domain::{StoreError, UserId};
 
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
@@ -38,6 +38,19 @@ macro_rules! oldest {
             " < ? ORDER BY ",
             $time,
             " LIMIT ? FOR UPDATE SKIP LOCKED))"
+        )
+    };
+}
+
+/// One that somebody gave an account or a role to, or that an administrator disabled, is not forgotten.
+macro_rules! unverified {
+    () => {
+        oldest!(
+            "users" by "created_at"
+            where "email_verified_at IS NULL AND deleted_at IS NULL AND created_at < ? \
+             AND role = 'user' AND state = 'active' \
+             AND NOT EXISTS (SELECT FROM email_verification_tokens t WHERE t.user_id = users.id AND t.expires_at >= ?) \
+             AND NOT EXISTS (SELECT FROM accounts a WHERE a.user_id = users.id)"
         )
     };
 }
@@ -76,19 +89,21 @@ const fn statement(what: Old) -> &'static str {
              UPDATE user_2fa f SET pending_secret = NULL, pending_expires_at = NULL FROM old \
              WHERE f.user_id = old.user_id"
         }
-        // One that somebody gave an account or a role to, or that an administrator disabled, is not forgotten.
-        Old::UnverifiedAccounts => oldest!(
-            "users" by "created_at"
-            where "email_verified_at IS NULL AND deleted_at IS NULL AND created_at < ? \
-             AND role = 'user' AND state = 'active' \
-             AND NOT EXISTS (SELECT FROM email_verification_tokens t WHERE t.user_id = users.id AND t.expires_at >= ?) \
-             AND NOT EXISTS (SELECT FROM accounts a WHERE a.user_id = users.id)"
-        ),
+        Old::UnverifiedAccounts => unverified!(),
     }
+}
+
+#[derive(QueryableByName)]
+struct Gone {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
 }
 
 impl CleanUpStore for Tx<'_> {
     fn delete_old(&mut self, what: Old, before: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
+        if what == Old::UnverifiedAccounts {
+            return self.delete_unverified(before, limit).map(|gone| gone.len());
+        }
         let text = statement(what);
         let mut query = prepared(text);
         // The last one is the limit.
@@ -96,5 +111,17 @@ impl CleanUpStore for Tx<'_> {
             query = query.bind::<Timestamptz, _>(before);
         }
         query.bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX)).execute(self.conn()).store()
+    }
+
+    fn delete_unverified(&mut self, before: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        let gone = prepared(concat!(unverified!(), " RETURNING id"))
+            .bind::<Timestamptz, _>(before)
+            .bind::<Timestamptz, _>(before)
+            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+            .load::<Gone>(self.conn())
+            .store()?;
+        let mut gone: Vec<UserId> = gone.into_iter().map(|row| UserId(row.id)).collect();
+        gone.sort_unstable();
+        Ok(gone)
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
-use plimsoll_auth::ports::{EmailChange, EmailChangeStore, PasswordReset, ResetStore};
+use plimsoll_auth::ports::{EmailChange, EmailChangeStore, PasswordReset, ResetStore, VerificationStore};
 use plimsoll_auth::{Act, ClientInfo, EmailAddress};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
@@ -348,16 +348,26 @@ impl EmailChangeStore for Tx<'_> {
         email: &EmailAddress,
         at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
+        #[derive(QueryableByName)]
+        struct Released {
+            #[diesel(sql_type = BigInt)]
+            id: i64,
+        }
+        // Nobody can have registered an address that nobody can guess.
         let released = prepared(
-            "UPDATE users SET email = 'released-' || id || '@released.invalid', \
-             email_folded = 'released-' || id || '@released.invalid', updated_at = ? \
-             WHERE email_folded = ? AND email_verified_at IS NULL",
+            "UPDATE users SET email = 'released-' || id || '-' || r.salt || '@released.invalid', \
+             email_folded = 'released-' || id || '-' || r.salt || '@released.invalid', updated_at = ? \
+             FROM (SELECT replace(gen_random_uuid()::text, '-', '') AS salt) r \
+             WHERE email_folded = ? AND email_verified_at IS NULL RETURNING id",
         )
         .bind::<Timestamptz, _>(at)
         .bind::<Text, _>(email.folded())
-        .execute(self.conn())
+        .get_result::<Released>(self.conn())
+        .optional()
         .store()?;
-        Ok(released == 1)
+        let Some(Released { id }) = released else { return Ok(false) };
+        self.close_verifications_of(UserId(id), at)?;
+        Ok(true)
     }
 
     fn set_email(&mut self, user: UserId, email: &EmailAddress, at: DateTime<Utc>) -> Result<(), StoreError> {

@@ -177,11 +177,13 @@ impl UserAdminStore for Tx<'_> {
         for statement in PERSONAL {
             prepared(statement).bind::<BigInt, _>(user.0).execute(self.conn()).store()?;
         }
+        // Nobody can have registered an address that nobody can guess.
         prepared(
-            "UPDATE users SET email = 'deleted-' || id || '@deleted.invalid', \
-             email_folded = 'deleted-' || id || '@deleted.invalid', display_name = NULL, password_hash = ?, role = 'user', \
-             email_verified_at = NULL, password_failures = 0, password_disabled_at = NULL, deleted_at = ?, updated_at = ? \
-             WHERE id = ? AND state = 'disabled'",
+            "UPDATE users SET email = 'deleted-' || id || '-' || r.salt || '@deleted.invalid', \
+             email_folded = 'deleted-' || id || '-' || r.salt || '@deleted.invalid', display_name = NULL, \
+             password_hash = ?, role = 'user', email_verified_at = NULL, password_failures = 0, \
+             password_disabled_at = NULL, deleted_at = ?, updated_at = ? \
+             FROM (SELECT replace(gen_random_uuid()::text, '-', '') AS salt) r WHERE id = ? AND state = 'disabled'",
         )
         .bind::<Text, _>(unusable.as_str())
         .bind::<Timestamptz, _>(at)
