@@ -14,8 +14,9 @@ use super::{ActionHash, AttemptRecord, Budget, Factor, Method, StoredSecret};
 use crate::backup_codes::{BackupCode, BackupCodes, StoredCode};
 use crate::mail::{Circumstances, Mail};
 use crate::ports::AuthStore;
-use crate::throttle::leaves_trace;
+use crate::throttle::{Limit, Verdict, leaves_trace};
 use crate::totp::{Checked, TotpCode, TotpSecret};
+use crate::vault::{Alert, Audience};
 use crate::{AccountPolicy, Act, TwoFactorPolicy};
 
 /// A code as it came in.
@@ -188,6 +189,13 @@ where
     }
     let StoredSecret::Readable(secret) = secret else {
         let detail = json!({ "table": "user_2fa", "purpose": purpose.as_str() });
+        let once = Limit::new(1, TimeDelta::minutes(1), 1);
+        if matches!(store.take("secret.unreadable", &user.0.to_be_bytes(), once, act.at)?, Verdict::Allowed) {
+            let message = format!(
+                "The stored second factor of user {user} does not open: signing in with it has stopped. See the audit log."
+            );
+            store.alert(Audience::Administrators, &Alert { message, severity: "critical" }, act.at)?;
+        }
         audit(store, user, "secret.unreadable", AuditOutcome::Failure, detail, act)?;
         return Ok(Begun::Unreadable);
     };

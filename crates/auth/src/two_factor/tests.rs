@@ -448,6 +448,7 @@ fn a_secret_that_does_not_open_refuses() {
         assert!(matches!(begun, Begun::Unreadable), "{begun:?}");
         let (_, entry) = store.audit().last().unwrap();
         assert_eq!((entry.action.as_str(), entry.outcome), ("secret.unreadable", AuditOutcome::Failure));
+        assert_eq!(store.alerts().len(), 1, "administrators are told");
     }
     assert!(is_enabled(&mut store, user).unwrap());
 }

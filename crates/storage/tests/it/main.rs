@@ -24,4 +24,5 @@ mod notifications;
 mod paper;
 mod private_postgres;
 mod streams;
+mod vault;
 mod world;

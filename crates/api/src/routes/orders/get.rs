@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, web};
 use plimsoll_core_domain::views::{FillView, HistoryView, OrderView};
 use serde::Serialize;
 
-use super::{account_of, no_order, order_id};
+use super::{no_order, order_id};
 use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::problem::Problem;
@@ -42,7 +42,7 @@ pub async fn get(
     let found = state
         .db
         .read_snapshot(move |tx| {
-            let account = account_of(tx, caller.user)?;
+            let Some(account) = tx.account_with_order(caller.user, id)? else { return Err(no_order()) };
             let Some(order) = tx.order(account, id)? else { return Err(no_order()) };
             let (legs, fills) = (tx.legs_of(account, &[id])?, tx.fills_of(account, id)?);
             let history = tx.order_history(account, id)?;

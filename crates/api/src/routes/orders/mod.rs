@@ -32,7 +32,7 @@ pub(crate) async fn load(
     state
         .db
         .read(move |tx| {
-            let account = account_of(tx, user)?;
+            let Some(account) = tx.account_with_order(user, id)? else { return Ok(None) };
             let Some(order) = tx.order(account, id)? else { return Ok(None) };
             let legs = tx.legs_of(account, &[id])?;
             Ok::<_, Problem>(Some((order, legs)))

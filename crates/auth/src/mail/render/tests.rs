@@ -57,6 +57,15 @@ fn all() -> Vec<(Mail, &'static str)> {
             Mail::TwoFactorResetBegun { due_at: at, cancel: token() },
             "Two-factor authentication will be reset",
         ),
+        (
+            Mail::BrokerKeysRefused {
+                broker: "alpaca".to_owned(),
+                environment: "paper".to_owned(),
+                key_last4: "WXYZ".to_owned(),
+                at,
+            },
+            "Your broker refuses",
+        ),
         (Mail::BackupCodeUsed { left: 3, circumstances: here() }, "Backup code used"),
         (Mail::NewBackupCodes { circumstances: here() }, "New backup codes"),
         (

@@ -11,9 +11,11 @@ use plimsoll_auth::totp::TotpSecret;
 use plimsoll_auth::two_factor::{
     AttemptRecord, Budget, Factor, Method, OpenReset, PendingSecret, Status, StoredSecret,
 };
+use plimsoll_auth::vault::user_ring;
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
-use plimsoll_crypto::{Aad, OsRandom, open, seal};
+use plimsoll_crypto::sealing::sealed_with;
+use plimsoll_crypto::{Aad, DataKey, KeyRing, OsRandom, open, seal};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
@@ -37,6 +39,15 @@ struct FactorRow {
     totp_disabled_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     backup_disabled_at: Option<DateTime<Utc>>,
+    /// The user's data key. Without one, the secrets are of before there were any.
+    #[diesel(sql_type = Nullable<Binary>)]
+    wrapped: Option<Vec<u8>>,
+}
+
+#[derive(QueryableByName)]
+struct SecretRow {
+    #[diesel(sql_type = Nullable<Binary>)]
+    secret: Option<Vec<u8>>,
 }
 
 #[derive(QueryableByName)]
@@ -94,16 +105,40 @@ struct DisabledNow {
 }
 
 impl Tx<'_> {
-    fn seal_totp(&self, user: UserId, column: &str, secret: &TotpSecret) -> Result<Vec<u8>, StoreError> {
-        let row = user.to_string();
-        let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
-        Ok(seal(&self.platform_keys()?.ring, &aad, secret.expose_bytes(), &mut OsRandom))
+    /// The ring that seals for a user, with a data key made now when there is none yet.
+    fn sealing_ring(&mut self, user: UserId, at: DateTime<Utc>) -> Result<KeyRing, StoreError> {
+        let keys = self.platform_keys()?;
+        user_ring(self, &keys.ring, user, at, &mut OsRandom)?
+            .map_err(|why| StoreError::inconsistent("user_keys", "wrapped", user, why))
     }
 
-    fn open_totp(&self, user: UserId, column: &str, sealed: &[u8]) -> Result<StoredSecret, StoreError> {
+    fn seal_totp(
+        &mut self,
+        user: UserId,
+        column: &str,
+        secret: &TotpSecret,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<u8>, StoreError> {
         let row = user.to_string();
         let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
-        let secret = match open(&self.platform_keys()?.ring, &aad, sealed) {
+        Ok(seal(&self.sealing_ring(user, at)?, &aad, secret.expose_bytes(), &mut OsRandom))
+    }
+
+    fn open_totp(
+        &self,
+        user: UserId,
+        column: &str,
+        sealed: &[u8],
+        wrapped: Option<&[u8]>,
+    ) -> Result<StoredSecret, StoreError> {
+        let row = user.to_string();
+        let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
+        let installation = &self.platform_keys()?.ring;
+        let ring = match wrapped {
+            Some(wrapped) => DataKey::unwrap(installation, user.0, wrapped).map(|key| key.ring(installation)),
+            None => Ok(installation.clone()),
+        };
+        let secret = match ring.and_then(|ring| open(&ring, &aad, sealed)) {
             Ok(plaintext) => TotpSecret::from_bytes(plaintext.expose_secret()).map_err(|why| why.to_string()),
             Err(why) => Err(why.to_string()),
         };
@@ -114,6 +149,26 @@ impl Tx<'_> {
                 StoredSecret::Unreadable
             }
         })
+    }
+
+    /// Moves a secret of before there were data keys under the user's own.
+    fn move_under_data_key(
+        &mut self,
+        user: UserId,
+        sealed: &[u8],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let StoredSecret::Readable(secret) = self.open_totp(user, SECRET, sealed, None)? else {
+            return Ok(());
+        };
+        let moved = self.seal_totp(user, SECRET, &secret, at)?;
+        prepared("UPDATE user_2fa SET secret = ? WHERE user_id = ? AND secret = ?")
+            .bind::<Binary, _>(moved)
+            .bind::<BigInt, _>(user.0)
+            .bind::<Binary, _>(sealed)
+            .execute(self.conn())
+            .store()?;
+        Ok(())
     }
 
     /// Writes the ten hashes of one set, which must not be there.
@@ -151,18 +206,19 @@ impl Tx<'_> {
 impl TwoFactorStore for Tx<'_> {
     fn factor_of(&mut self, user: UserId) -> Result<Option<Factor>, StoreError> {
         let row = prepared(
-            "SELECT secret, pending_secret, pending_expires_at, totp_disabled_at, backup_disabled_at FROM user_2fa \
-             WHERE user_id = ?",
+            "SELECT f.secret, f.pending_secret, f.pending_expires_at, f.totp_disabled_at, f.backup_disabled_at, k.wrapped \
+             FROM user_2fa f LEFT JOIN user_keys k ON k.user_id = f.user_id WHERE f.user_id = ?",
         )
         .bind::<BigInt, _>(user.0)
         .get_result::<FactorRow>(self.conn())
         .optional()
         .store()?;
         let Some(row) = row else { return Ok(None) };
-        let secret = row.secret.map(|sealed| self.open_totp(user, SECRET, &sealed)).transpose()?;
+        let wrapped = row.wrapped.as_deref();
+        let secret = row.secret.map(|sealed| self.open_totp(user, SECRET, &sealed, wrapped)).transpose()?;
         let pending = match (row.pending_secret, row.pending_expires_at) {
             (Some(sealed), Some(expires_at)) => {
-                Some(PendingSecret { secret: self.open_totp(user, PENDING, &sealed)?, expires_at })
+                Some(PendingSecret { secret: self.open_totp(user, PENDING, &sealed, wrapped)?, expires_at })
             }
             _ => None,
         };
@@ -199,7 +255,7 @@ impl TwoFactorStore for Tx<'_> {
         codes: &[PasswordHash],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let sealed = self.seal_totp(user, PENDING, secret)?;
+        let sealed = self.seal_totp(user, PENDING, secret, at)?;
         prepared(
             "INSERT INTO user_2fa (user_id, pending_secret, pending_expires_at, updated_at) VALUES (?, ?, ?, ?) \
              ON CONFLICT (user_id) DO UPDATE SET pending_secret = excluded.pending_secret, \
@@ -223,7 +279,7 @@ impl TwoFactorStore for Tx<'_> {
         at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         // another column, so another seal
-        let sealed = self.seal_totp(user, SECRET, secret)?;
+        let sealed = self.seal_totp(user, SECRET, secret, at)?;
         let changed = prepared(
             "UPDATE user_2fa SET secret = ?, enabled_at = ?, pending_secret = NULL, pending_expires_at = NULL, \
              last_step = ?, last_used_at = ?, totp_failures = 0, totp_disabled_at = NULL, backup_failures = 0, \
@@ -250,18 +306,26 @@ impl TwoFactorStore for Tx<'_> {
     }
 
     fn use_totp_step(&mut self, user: UserId, step: i64, at: DateTime<Utc>) -> Result<bool, StoreError> {
-        let changed = prepared(
+        let used = prepared(
             "UPDATE user_2fa SET last_step = ?, last_used_at = ?, totp_failures = 0, updated_at = ? \
-             WHERE user_id = ? AND secret IS NOT NULL AND totp_disabled_at IS NULL AND last_step < ?",
+             WHERE user_id = ? AND secret IS NOT NULL AND totp_disabled_at IS NULL AND last_step < ? RETURNING secret",
         )
         .bind::<BigInt, _>(step)
         .bind::<Timestamptz, _>(at)
         .bind::<Timestamptz, _>(at)
         .bind::<BigInt, _>(user.0)
         .bind::<BigInt, _>(step)
-        .execute(self.conn())
+        .get_result::<SecretRow>(self.conn())
+        .optional()
         .store()?;
-        Ok(changed == 1)
+        let Some(used) = used else { return Ok(false) };
+        if let Some(sealed) = used.secret
+            && let Ok(key) = sealed_with(&sealed)
+            && self.platform_keys()?.ring.contains(key)
+        {
+            self.move_under_data_key(user, &sealed, at)?;
+        }
+        Ok(true)
     }
 
     fn backup_codes_of(&mut self, user: UserId) -> Result<Vec<StoredCode>, StoreError> {

@@ -106,6 +106,25 @@ impl Tx<'_> {
         )
     }
 
+    /// The account of a user that has an order, also one that the user does not trade with at present.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn account_with_order(&mut self, user: UserId, id: OrderId) -> Result<Option<AccountId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Of {
+            #[diesel(sql_type = BigInt)]
+            account_id: i64,
+        }
+        let row = prepared("SELECT account_id FROM orders WHERE id = ? AND user_id = ?")
+            .bind::<SqlUuid, _>(id.0)
+            .bind::<BigInt, _>(user.0)
+            .get_result::<Of>(self.conn())
+            .optional()
+            .store()?;
+        Ok(row.map(|row| AccountId(row.account_id)))
+    }
+
     fn one_order(
         &mut self,
         text: &'static str,
