@@ -3,13 +3,18 @@
 use actix_web::{HttpResponse, patch, web};
 use plimsoll_auth::admin::{self, Change, Changed};
 use plimsoll_auth::{AccountState, Role};
+use plimsoll_core_domain::UserId;
+use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_storage::Tx;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{ListedView, no_user, user_id};
 use crate::body::Body;
-use crate::caller::AdminSteppedUp;
+use crate::caller::{AdminSteppedUp, Caller};
 use crate::problem::Problem;
+use crate::routes::orders::cancel::wish;
 use crate::schema;
 use crate::state::AppState;
 
@@ -23,6 +28,19 @@ pub struct ChangeUser {
     /// Whether the user may sign in.
     #[schema(value_type = Option<schema::StateWord>)]
     state: Option<AccountState>,
+    /// What becomes of a disabled user's open orders: `keep` (the default, since some may protect a position) or `cancel`.
+    /// They are followed either way. Only together with the state `disabled`.
+    open_orders: Option<OpenOrders>,
+}
+
+/// What becomes of open orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenOrders {
+    /// They stay at the broker.
+    Keep,
+    /// Each is asked to be canceled.
+    Cancel,
 }
 
 /// Changes a user's role or state. Another role, and being disabled, ends the user's sessions, sockets and API tokens.
@@ -54,11 +72,19 @@ pub async fn patch(
 ) -> Result<HttpResponse, Problem> {
     let user = user_id(&path)?;
     let (by, act) = (Some(caller.user), caller.act(&state));
+    let orders = body.value.open_orders;
+    if orders.is_some() && body.value.state != Some(AccountState::Disabled) {
+        let detail = "goes with the state disabled only";
+        return Err(Problem::field("/open_orders", "invalid", detail.to_owned()));
+    }
     let change = Change { role: body.value.role, state: body.value.state };
     let changed = state.db.run(move |tx| admin::change(tx, &act, by, user, change)).await?;
     match changed {
         Changed::Done(listed) => {
             state.session_cache.forget_user(user);
+            if orders == Some(OpenOrders::Cancel) {
+                cancel_open_orders(&state, &caller, user).await?;
+            }
             Ok(HttpResponse::Ok().json(ListedView::from(&listed)))
         }
         Changed::LastAdmin => {
@@ -70,4 +96,28 @@ pub async fn patch(
         )),
         Changed::NotFound => Err(no_user()),
     }
+}
+
+/// Asks for the cancellation of every open order of a user who makes no new ones any more. It is a transaction of its own,
+/// after that of the change: orders are locked before anything of the audit log.
+async fn cancel_open_orders(state: &AppState, admin: &Caller, user: UserId) -> Result<(), Problem> {
+    let (by, act) = (Some(admin.user), admin.act(state));
+    let cancel = move |tx: &mut Tx<'_>| {
+        let Some(account) = tx.account_of_user(user)?.map(|account| account.id) else { return Ok(()) };
+        let mut asked = Vec::new();
+        for order in tx.lock_open_orders(account)? {
+            match wish(tx, account, order.id, act.at) {
+                Ok((_, order)) => asked.push(order),
+                Err(problem) if problem.status().is_client_error() => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        for order in asked {
+            let detail = json!({ "order_id": order.id, "symbol": order.terms.symbol, "reason": "user_disabled" });
+            let entry = act.entry("order.cancel", AuditOutcome::Success, by, Some(user), detail);
+            tx.append_audit(Some(user), &entry)?;
+        }
+        Ok(())
+    };
+    state.db.run(cancel).await
 }
