@@ -21,6 +21,11 @@
     message.className = failed ? "failed" : "";
   }
 
+  // Another link pasted over this page is another page.
+  window.addEventListener("hashchange", function () {
+    window.location.reload();
+  });
+
   // The address bar and the history forget the token at once.
   window.history.replaceState(null, "", window.location.pathname);
   if (!token) {
@@ -30,6 +35,24 @@
   form.hidden = false;
   field.hidden = !page.password;
   input.required = Boolean(page.password);
+  if (page.password) {
+    // Whoever comes too late need not think of a password first. This uses nothing up.
+    fetch("/auth/validate-reset-token", {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-plimsoll-csrf": "1" },
+      body: JSON.stringify({ token: token }),
+      credentials: "same-origin"
+    }).then(function (answer) {
+      return answer.ok ? answer.json() : null;
+    }).then(function (found) {
+      if (found && found.valid === false) {
+        form.hidden = true;
+        say("The link is not valid any more. Ask for a new one.", true);
+      }
+    }).catch(function () {
+      // the attempt itself will tell
+    });
+  }
 
   form.addEventListener("submit", function (event) {
     event.preventDefault();

@@ -239,6 +239,60 @@ async fn an_order_is_replaced_and_canceled_at_the_broker() {
     assert_eq!(rejected["status"], "rejected");
 }
 
+/// ADM-6: a disabled user's orders stay where they are unless the administrator says otherwise, and are followed either way.
+#[tokio::test]
+async fn a_disabled_users_orders_are_kept_or_canceled() {
+    let demo = Demo::start(&[("PAPER_FIXED_PRICE", "100")]).await;
+    let trader = demo.login("trader").await;
+    let limit = json!({"symbol":"SPY","side":"buy","type":"limit","time_in_force":"gtc","qty":"5","limit_price":"50"});
+    let (status, order) = trader.order("rest", &limit).await;
+    assert_eq!(status, StatusCode::CREATED, "{order}");
+    wait_for(&trader, order["id"].as_str().unwrap(), "new").await;
+    let user = trader.get("/auth/me").await.1["id"].as_i64().unwrap();
+    let admin = stepped_up(&demo).await;
+    let change = async |body: Value| {
+        let path = format!("/admin/users/{user}");
+        admin.send(Method::PATCH, &path, None, Some(body.to_string())).await.unwrap()
+    };
+    let at_broker = async || demo.ledger("orders").await[0]["status"].as_str().unwrap().to_owned();
+
+    let wrong = change(json!({"state": "active", "open_orders": "cancel"})).await;
+    assert_eq!((wrong.0.as_u16(), wrong.1["errors"][0]["pointer"].as_str()), (422, Some("/open_orders")));
+    assert_eq!(change(json!({"state": "disabled"})).await.0, StatusCode::OK);
+    assert_eq!(trader.get("/orders").await.0, StatusCode::UNAUTHORIZED);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(at_broker().await, "new");
+
+    assert_eq!(change(json!({"state": "disabled", "open_orders": "cancel"})).await.0, StatusCode::OK);
+    for _ in 0..200 {
+        if at_broker().await == "canceled" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(at_broker().await, "canceled");
+    assert_eq!(change(json!({"state": "active"})).await.0, StatusCode::OK);
+    let again = demo.login("trader").await;
+    let order = wait_for(&again, order["id"].as_str().unwrap(), "canceled").await;
+    assert_eq!(order["filled_qty"], "0");
+}
+
+/// The demonstration's administrator, with a factor proven a moment ago.
+async fn stepped_up(demo: &Demo) -> Client {
+    let users = demo.logins["users"].as_array().unwrap();
+    let admin = users.iter().find(|user| user["role"] == "admin").unwrap();
+    let post = async |path: &str, token: Option<&str>, body: Value| {
+        let request = demo.http.post(format!("{}{path}", demo.url)).json(&body);
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        answer["token"].as_str().unwrap().to_owned()
+    };
+    let login = json!({"email": admin["email"], "password": admin["password"]});
+    let token = post("/auth/login", None, login).await;
+    let token = post("/auth/step-up", Some(&token), json!({"password": admin["password"]})).await;
+    Client { url: demo.url.clone(), http: demo.http.clone(), token }
+}
+
 async fn wait_for(trader: &Client, id: &str, status: &str) -> Value {
     let mut order = Value::Null;
     for _ in 0..150 {
