@@ -195,6 +195,13 @@ fn a_second_factor_sealed_by_an_old_key_moves_and_one_under_a_data_key_stays() {
     let (moved, damaged) = rotate(&world.db, &ring, RotationMode::Write, 100);
     assert_eq!((moved, damaged), (5, Vec::new()));
     assert_eq!(rows(&world.db, &ring, old), 0);
+    let moved = format!(
+        "user_keys k JOIN user_2fa f USING (user_id) WHERE user_id = {} AND k.key_id = '{}' \
+         AND encode(substring(f.secret FROM 2 FOR 8), 'hex') NOT IN (SELECT id FROM encryption_keys)",
+        world.user,
+        ring.active()
+    );
+    assert_eq!(world.count(&moved), 1, "under a data key of its user, made now");
     let stays = format!("user_2fa WHERE user_id = {other} AND encode(secret, 'hex') = '{strange}'");
     assert_eq!(world.count(&stays), 1);
     let alone =

@@ -3,12 +3,15 @@
 //! The rows themselves are all the state there is: a rotation that was killed goes on where it stopped. A batch takes the
 //! rows that nobody holds; the others come in a later pass.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text};
 use diesel::{QueryableByName, RunQueryDsl};
-use plimsoll_core_domain::StoreError;
+use plimsoll_auth::vault::{existing_ring, user_ring};
+use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::sealing::reseal;
-use plimsoll_crypto::{Aad, CryptoRng, KeyId, KeyRing};
+use plimsoll_crypto::{Aad, CryptoRng, KeyId, KeyRing, OpenError};
 
 use super::columns::SealedColumn;
 use crate::db::errors::StoreResult;
@@ -101,7 +104,8 @@ impl Db {
 }
 
 impl Tx<'_> {
-    /// Moves up to `limit` values of a column from one key to the ring's active one.
+    /// Moves up to `limit` values of a column from the key `from` to the ring's active one; where the column holds values
+    /// under data keys, to the user's data key.
     ///
     /// # Errors
     /// The store's own.
@@ -127,7 +131,11 @@ impl Tx<'_> {
         let (mut keys, mut values, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
         for Row { key: row, owner, sealed } in rows {
             let aad = Aad { table: column.table, column: column.column, row: &row, owner };
-            match reseal(ring, &aad, &sealed, rng) {
+            let target = match owner.filter(|_| column.holds_data_keys) {
+                Some(user) => self.ring_of_user(rotation, UserId(user), rng)?.map(Cow::Owned),
+                None => Ok(Cow::Borrowed(ring)),
+            };
+            match target.and_then(|target| reseal(&target, &aad, &sealed, rng)) {
                 Ok(Some(value)) => {
                     values.push(value);
                     keys.push(row);
@@ -153,5 +161,22 @@ impl Tx<'_> {
                 .store()?;
         }
         Ok(Rotated { moved, damaged, next })
+    }
+
+    /// The ring of a user's data key, which is made now where there is none; a mere try makes none.
+    fn ring_of_user<R>(
+        &mut self,
+        rotation: &Rotation<'_>,
+        user: UserId,
+        rng: &mut R,
+    ) -> Result<Result<KeyRing, OpenError>, StoreError>
+    where
+        R: CryptoRng + ?Sized,
+    {
+        let ring = rotation.ring;
+        match rotation.mode {
+            RotationMode::Write => user_ring(self, ring, user, rotation.at, rng),
+            RotationMode::Try => Ok(existing_ring(self, ring, user)?.unwrap_or_else(|| Ok(ring.clone()))),
+        }
     }
 }
