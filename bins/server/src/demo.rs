@@ -7,7 +7,6 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use plimsoll_auth::{EmailAddress, Role};
 use plimsoll_core_domain::UserId;
-use plimsoll_core_domain::order::Environment;
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_crypto::{CryptoRng, OsRandom};
@@ -117,23 +116,21 @@ pub fn seed(
     db: &Db,
     passwords: &Passwords,
     earlier: Option<&DemoLogins>,
-    environment: Environment,
     now: DateTime<Utc>,
 ) -> Result<(Vec<DemoUser>, UserId), UserError> {
-    let make = |(name, email): (&str, &str), role, trades_in| {
+    let make = |(name, email): (&str, &str), role| {
         let known = earlier.and_then(|logins| logins.users.iter().find(|user| user.email == email));
         let password = known.map_or_else(|| new_password(&mut OsRandom), |user| user.password.clone());
         let wanted = Wanted {
             email: EmailAddress::parse(email).expect("the constant addresses are well-formed"),
             role,
             password: password.clone().into(),
-            trades_in,
         };
         let id = ensure(db, passwords, wanted, now)?;
         Ok::<_, UserError>((DemoUser { role: name.to_owned(), email: email.to_owned(), password }, id))
     };
-    let (trader, id) = make(TRADER, Role::User, Some(environment))?;
-    let (admin, _) = make(ADMIN, Role::Admin, None)?;
+    let (trader, id) = make(TRADER, Role::User)?;
+    let (admin, _) = make(ADMIN, Role::Admin)?;
     Ok((vec![trader, admin], id))
 }
 

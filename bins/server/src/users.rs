@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use plimsoll_auth::ports::AccountStore;
 use plimsoll_auth::{Account, EmailAddress, NewUser, Role};
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
-use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::passwords::{PasswordError, PasswordHash, Passwords};
@@ -35,8 +34,6 @@ pub struct Wanted {
     pub role: Role,
     /// The password that must be valid afterwards.
     pub password: SecretString,
-    /// Connects the user with the broker.
-    pub trades_in: Option<Environment>,
 }
 
 fn new_user(wanted: &Wanted, hash: PasswordHash, now: DateTime<Utc>) -> NewUser {
@@ -72,8 +69,7 @@ fn audit(
     tx.append_audit(Some(user), &entry)
 }
 
-/// Makes an administrator with a confirmed address. The first one is connected with the broker when nobody is yet: the
-/// keys of the settings are theirs.
+/// Makes an administrator with a confirmed address.
 ///
 /// # Errors
 /// See [`UserError`].
@@ -82,18 +78,13 @@ pub fn create_admin(
     passwords: &Passwords,
     email: EmailAddress,
     password: SecretString,
-    environment: Environment,
     now: DateTime<Utc>,
 ) -> Result<UserId, UserError> {
     let hash = passwords.hash(&password, &mut OsRandom)?;
-    let wanted = Wanted { email, role: Role::Admin, password, trades_in: Some(environment) };
+    let wanted = Wanted { email, role: Role::Admin, password };
     let made = db.run_blocking(move |tx| {
         let user = tx.insert_user(&new_user(&wanted, hash, now))?;
         audit(tx, "user.create", user, wanted.role, now)?;
-        let nobody_trades = tx.active_accounts()?.is_empty();
-        if let (true, Some(environment)) = (nobody_trades, wanted.trades_in) {
-            tx.insert_account(user, environment, now)?;
-        }
         Ok::<_, StoreError>(user)
     });
     made.map_err(|error| match error.kind() {
@@ -102,7 +93,7 @@ pub fn create_admin(
     })
 }
 
-/// Sees to it that the user exists, that the password is valid, and that there is a broker account where one is wanted.
+/// Sees to it that the user exists and that the password is valid.
 ///
 /// # Errors
 /// See [`UserError`].
@@ -134,11 +125,6 @@ pub fn ensure(
                 user
             }
         };
-        if let Some(environment) = wanted.trades_in
-            && tx.account_of_user(user)?.is_none()
-        {
-            tx.insert_account(user, environment, now)?;
-        }
         Ok::<_, StoreError>(user)
     })?;
     Ok(user)

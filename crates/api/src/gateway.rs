@@ -18,12 +18,38 @@ pub enum GatewayError {
     /// The broker refuses the request; these are its words.
     #[error("the broker refuses the request: {0}")]
     Refused(String),
-    /// The broker is away, busy, or refuses the credentials.
+    /// The broker refuses the user's key.
+    #[error("the broker refuses the saved key: save a new one")]
+    KeyRefused,
+    /// The user's key cannot be opened at the moment.
+    #[error("the saved key cannot be used at the moment")]
+    KeyUnreadable,
+    /// The key is for an environment that this server has no broker for.
+    #[error("this server has no broker for the key's environment")]
+    NotOffered,
+    /// The broker is away or busy.
     #[error("the broker cannot be asked at the moment")]
     Unavailable {
         /// When to try again.
         retry_after: Duration,
     },
+}
+
+/// Whether a user's account takes orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trading {
+    /// It does.
+    Open,
+    /// Not yet: the instance that has it compares it with the broker first.
+    Reconciling,
+    /// There is no account with credentials.
+    NoAccount,
+    /// The broker refuses the credentials.
+    KeyRefused,
+    /// The credentials cannot be opened.
+    KeyUnreadable,
+    /// There is no broker for the account's environment.
+    NotOffered,
 }
 
 /// A broker account as it was last seen.
@@ -57,6 +83,6 @@ pub trait TradingGateway: Send + Sync {
     ) -> BoxFuture<'a, Result<PortfolioHistory, GatewayError>>;
     /// The broker's last price of a symbol, where one was seen lately.
     fn price(&self, user: UserId, symbol: &Symbol) -> Option<Price>;
-    /// Whether the user's account has been compared with the broker since the start; until then it takes no orders.
-    fn may_trade(&self, user: UserId) -> bool;
+    /// Whether the user's account takes orders: it was compared with the broker, by whichever instance has it.
+    fn trading(&self, user: UserId) -> Trading;
 }

@@ -1,5 +1,6 @@
 //! A running server: everything is started, wired, and in the end stopped in the right order.
 
+mod brokers;
 mod hashes;
 mod limits;
 
@@ -12,28 +13,23 @@ use chrono::TimeDelta;
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
 use plimsoll_auth::{AccountPolicy, SessionPolicy};
-use plimsoll_broker::{Alpaca, AlpacaConfig};
-use plimsoll_core_domain::broker::Broker;
-use plimsoll_core_domain::{Clock, SystemClock};
+use plimsoll_core_domain::{Clock, SystemClock, UserId};
 use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::{KeyForm, KeyRing, OsRandom};
 use plimsoll_observability::health::{DiskCheck, HealthRegistry, Importance, MemoryCheck};
 use plimsoll_observability::process::sample;
-use plimsoll_paper_broker::Handle as PaperHandle;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_storage::PoolKind;
-use plimsoll_storage::platform::accounts::BrokerAccountRow;
 use plimsoll_storage::platform::keys::PlatformKeys;
-use secrecy::{ExposeSecret, SecretString};
 
-use crate::bootstrap::{
-    Databases, Progress, Settle, StartError, is_locked, key_ring, prepare, start_paper_broker,
-};
+use self::brokers::Brokers;
+use crate::bootstrap::{Databases, Progress, Settle, StartError, is_locked, key_ring, prepare};
 use crate::config::{Environment, Profile, Settings};
 use crate::demo::{self, DemoBroker, DemoDatabase, DemoLogins};
 use crate::mail::Postman;
-use crate::service::{self, Connected, PoolSizes, ServiceError, ServiceParts, process, random_seed};
+use crate::service::{self, PoolSizes, ServiceError, ServiceParts, process};
 use crate::setup;
+use crate::trading::SeedOwner;
 
 /// How long a request waits for the broker's verdict unless it says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(2);
@@ -52,14 +48,6 @@ pub enum Mode {
     Serve,
     /// A server with seeded users and a banner.
     Demo,
-}
-
-/// The broker behind the accounts: an address and one key pair.
-struct BrokerAccess {
-    config: AlpacaConfig,
-    key: String,
-    secret: SecretString,
-    paper: Option<PaperHandle>,
 }
 
 /// Runs a server until a signal or a failure ends it, and gives the exit code.
@@ -86,14 +74,15 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
 
     let ring = unlocked(settings, &databases, &data_dir)?;
     progress.step(&told_of_key(settings, &ring));
-    let access = broker_access(settings, &databases)?;
-    if let Some(paper) = &access.paper {
+    let brokers = Brokers::open(settings, &databases)?;
+    if let Some(paper) = &brokers.paper {
         progress.step(&format!("paper broker answers at {}", paper.url()));
     }
 
-    let mut logins = None;
+    let (mut logins, mut owner) = (None, SeedOwner::FirstAdmin);
     if mode == Mode::Demo {
-        logins = Some(seeded(settings, &databases, &access, &ring, &data_dir, address)?);
+        let (made, trader) = seeded(settings, &databases, &brokers, &ring, &data_dir, address)?;
+        (logins, owner) = (Some(made), SeedOwner::User(trader));
         progress.step("a trader and an admin can sign in");
     }
 
@@ -101,14 +90,11 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
         eprintln!("plimsoll: ended before everything was done: {}", cut.join(", "));
         std::process::exit(code);
     });
-    let BrokerAccess { config, key, secret, paper } = access;
-    if let Some(paper) = paper {
+    let (servers, seed) = (brokers.servers.clone(), brokers.seed(owner)?);
+    if let Some(paper) = brokers.paper {
         // Registered first, so it ends after everything that speaks to it.
         shutdown.callback("paper broker", move || paper.stop());
     }
-    let (environment_of_keys, is_paper) = (config.environment(), settings.broker.alpaca.is_none());
-    let adapter = Alpaca::with_keys(config, key, secret, random_seed(&mut OsRandom))
-        .map_err(|why| StartError::Setting { setting: "ALPACA_API_KEY", message: why.to_string() })?;
     let api = api_settings(settings, address)?;
     let (policy, public_url) = (Arc::clone(&api.policy), api.public_url.clone());
     limits::tell(&api, &settings.limits);
@@ -136,7 +122,10 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             timings: settings.timings.clone(),
             audit_retention: settings.audit_retention,
             postman: postman(settings)?,
-            connect: Box::new(move |rows| connect(rows, environment_of_keys, is_paper, Arc::new(adapter))),
+            servers: Arc::new(servers),
+            seed: Some(seed),
+            // Whoever has the data folder has its private database for itself.
+            alone: databases.private_server().is_some(),
         },
         &shutdown,
     )?;
@@ -189,25 +178,27 @@ fn told_of_key(settings: &Settings, ring: &KeyRing) -> String {
 fn seeded(
     settings: &Settings,
     databases: &Databases,
-    access: &BrokerAccess,
+    brokers: &Brokers,
     ring: &KeyRing,
     data_dir: &Path,
     address: SocketAddr,
-) -> Result<DemoLogins, StartError> {
+) -> Result<(DemoLogins, UserId), StartError> {
     let db = databases.pool(PoolKind::Control, 2)?;
     let keys = Arc::new(PlatformKeys::load_or_create(&db, ring, &mut OsRandom)?);
     let db = db.with_keys(keys);
     let passwords = Passwords::new(settings.limits.argon2, &mut OsRandom)
         .map_err(|why| StartError::Setting { setting: "ARGON2_MEMORY_KIB", message: why.to_string() })?;
     let earlier = demo::read(data_dir)?;
-    let (users, _) =
-        demo::seed(&db, &passwords, earlier.as_ref(), settings.broker.environment, SystemClock.now())
-            .map_err(|error| StartError::Refused(format!("the demonstration's users: {error}")))?;
-    let paper_broker = access.paper.as_ref().map(|paper| DemoBroker {
-        url: paper.url().to_owned(),
-        api_key: access.key.clone(),
-        api_secret: access.secret.expose_secret().to_owned(),
-    });
+    let (users, trader) = demo::seed(&db, &passwords, earlier.as_ref(), SystemClock.now())
+        .map_err(|error| StartError::Refused(format!("the demonstration's users: {error}")))?;
+    let paper_broker = match &brokers.paper {
+        Some(paper) => {
+            let login = brokers::first_login(paper)?;
+            let (api_key, api_secret) = (login.api_key.clone(), login.api_secret.clone());
+            Some(DemoBroker { url: paper.url().to_owned(), api_key, api_secret })
+        }
+        None => None,
+    };
     let logins = DemoLogins {
         url: format!("http://{address}"),
         users,
@@ -217,7 +208,7 @@ fn seeded(
         outbox_url: Some(format!("http://{address}/dev/outbox")),
     };
     demo::write(data_dir, &logins)?;
-    Ok(logins)
+    Ok((logins, trader))
 }
 
 impl From<ServiceError> for StartError {
@@ -243,51 +234,6 @@ fn bind(settings: &Settings, data_dir: &Path) -> Result<TcpListener, StartError>
         }
         StartError::Bind { address: settings.bind, source }
     })
-}
-
-fn broker_access(settings: &Settings, databases: &Databases) -> Result<BrokerAccess, StartError> {
-    let broker = &settings.broker;
-    let refused = |why: plimsoll_broker::ConfigError| StartError::Setting {
-        setting: "ALPACA_BASE_URL",
-        message: why.to_string(),
-    };
-    let (paper, key, secret, url, environment) = match &broker.alpaca {
-        Some(account) => {
-            let key = account.key.expose_secret().to_owned();
-            (None, key, account.secret.clone(), broker.base_url.clone(), broker.environment)
-        }
-        None => {
-            let paper = start_paper_broker(settings, databases)?;
-            let login = paper.accounts().first().ok_or_else(|| {
-                StartError::Refused("the paper broker has no account with a key".to_owned())
-            })?;
-            let (key, secret) = (login.api_key.clone(), login.api_secret.clone().into());
-            let url = paper.url().to_owned();
-            (Some(paper), key, secret, url, plimsoll_core_domain::order::Environment::Paper)
-        }
-    };
-    let mut config = AlpacaConfig::new(&url, environment).map_err(refused)?;
-    config.timings = config.timings.scaled(settings.time_scale);
-    Ok(BrokerAccess { config, key, secret, paper })
-}
-
-/// The account that trades with the one key pair of the settings: the first one of its environment.
-fn connect(
-    rows: Vec<BrokerAccountRow>,
-    environment: plimsoll_core_domain::order::Environment,
-    paper: bool,
-    adapter: Arc<dyn Broker>,
-) -> Vec<Connected> {
-    let mut fitting = rows.into_iter().filter(|row| row.environment == environment);
-    let Some(row) = fitting.next() else {
-        tracing::warn!("No user is connected with the broker; make one with `plimsoll user create-admin`.");
-        return Vec::new();
-    };
-    if fitting.next().is_some() {
-        tracing::warn!("Several users are connected with the broker; its keys serve the first one.");
-    }
-    tracing::info!(user.id = %row.user_id, paper, "A user trades.");
-    vec![(row, adapter)]
 }
 
 pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings, StartError> {

@@ -10,6 +10,13 @@ use plimsoll_storage::notify::{Notifier, Wakeups};
 use plimsoll_storage::{AfterCommit, CommitNote};
 use tokio::runtime::Handle;
 
+use crate::trading::ACCOUNTS;
+
+/// What listeners call a topic: whichever account has changed, the one supervisor looks at all of them.
+fn heard_as(topic: &str) -> &str {
+    if topic.starts_with(ACCOUNTS) { ACCOUNTS } else { topic }
+}
+
 /// Passes on what this process committed.
 pub(super) struct Announcer {
     pub(super) hub: Hub,
@@ -28,7 +35,7 @@ impl AfterCommit for Announcer {
                 }
                 CommitNote::Wake(topic) => {
                     if !self.logins.heard(&topic) {
-                        self.wake.ring(&topic);
+                        self.wake.ring(heard_as(&topic));
                     }
                     self.notifier.flag(topic);
                 }
@@ -52,7 +59,7 @@ impl Wakeups for Hearer {
             match topic.parse() {
                 Ok(stream) => streams.push(stream),
                 Err(_) if self.logins.heard(topic) => {}
-                Err(_) => self.wake.ring(topic),
+                Err(_) => self.wake.ring(heard_as(topic)),
             }
         }
         if !streams.is_empty() {

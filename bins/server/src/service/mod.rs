@@ -19,7 +19,6 @@ use plimsoll_api::state::{ApiSettings, AppState, Parts};
 use plimsoll_api::waiters::Waiters;
 use plimsoll_api::ws::{WebSockets, WsSettings};
 use plimsoll_auth::mail::Links;
-use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::{Clock, StoreError, SystemClock};
 use plimsoll_crypto::passwords::{HashParams, Passwords};
 use plimsoll_crypto::{KeyRing, OsRandom};
@@ -31,7 +30,6 @@ use plimsoll_reliability::jobs::Wake;
 use plimsoll_reliability::retry::SeededJitter;
 use plimsoll_reliability::shutdown::{Budgets, Phase, Shutdown};
 use plimsoll_storage::notify::{Listener, Notifier, NotifierSettings};
-use plimsoll_storage::platform::accounts::BrokerAccountRow;
 use plimsoll_storage::platform::keys::{KeysError, PlatformKeys};
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{Db, DbSettings, PoolKind};
@@ -41,7 +39,7 @@ use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
 pub(crate) use self::ids::{random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
-use crate::trading::{self, Connections, TradingParts};
+use crate::trading::{self, BrokerServers, Connections, SeedKeys, TradingError, TradingParts};
 use crate::upkeep::{self, UpkeepParts};
 
 /// How long tasks and reads under way may take to end with the runtime.
@@ -57,12 +55,6 @@ pub struct PoolSizes {
     /// Of leases and health.
     pub control: u32,
 }
-
-/// An account with the adapter that has its credentials.
-pub type Connected = (BrokerAccountRow, Arc<dyn Broker>);
-
-/// Gives each account the adapter that has its credentials; accounts without credentials are left out.
-pub type Connect = Box<dyn FnOnce(Vec<BrokerAccountRow>) -> Vec<Connected> + Send>;
 
 /// What the service is started with. The database is there and migrated.
 pub struct ServiceParts {
@@ -88,8 +80,12 @@ pub struct ServiceParts {
     pub audit_retention: Option<Duration>,
     /// Sends mails; `None`: they stay in the outbox table.
     pub postman: Option<Postman>,
-    /// Connects accounts with brokers.
-    pub connect: Connect,
+    /// The brokers of both environments.
+    pub servers: Arc<dyn BrokerServers>,
+    /// Broker keys that the server itself was given: they go into the vault.
+    pub seed: Option<SeedKeys>,
+    /// No other instance can be running on this database.
+    pub alone: bool,
 }
 
 /// Why the service does not start.
@@ -107,6 +103,15 @@ pub enum ServiceError {
     /// The password parameters.
     #[error("the password hash parameters are refused: {0}")]
     Hashing(String),
+}
+
+impl From<TradingError> for ServiceError {
+    fn from(error: TradingError) -> Self {
+        match error {
+            TradingError::Store(error) => error.into(),
+            TradingError::Io(error) => error.into(),
+        }
+    }
 }
 
 /// The service while it runs. It ends through the [`Shutdown`] that it was started with.
@@ -133,7 +138,8 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let url = parts.database_url.as_str();
     let control = Db::open(url, DbSettings::new(PoolKind::Control, parts.pools.control))?;
-    let keys = Arc::new(PlatformKeys::load_or_create(&control, &parts.ring, &mut OsRandom)?);
+    let ring = Arc::new(parts.ring);
+    let keys = Arc::new(PlatformKeys::load_or_create(&control, &ring, &mut OsRandom)?);
 
     let owner = random_id(&mut OsRandom);
     let instance = owner.simple().to_string()[..8].to_owned();
@@ -164,7 +170,6 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let jobs_db = pool(PoolKind::Jobs, parts.pools.jobs)?;
     let control = control.with_keys(Arc::clone(&keys)).with_after_commit(announcer.clone());
 
-    let accounts = jobs_db.read_blocking(|tx| tx.active_accounts())?;
     let trading = trading::start(TradingParts {
         jobs: jobs_db.clone(),
         control: control.clone(),
@@ -176,7 +181,11 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         owner,
         threads: parts.pools.jobs.saturating_sub(1).max(1) as usize,
         runtime: runtime.handle().clone(),
-        accounts: (parts.connect)(accounts),
+        servers: parts.servers,
+        ring,
+        keys: Arc::clone(&keys),
+        seed: parts.seed,
+        alone: parts.alone,
     })?;
     let connections = Arc::clone(&trading.connections);
     let mails = mail::start(MailParts {

@@ -10,6 +10,8 @@ use plimsoll_reliability::jobs::JobQueue;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::orders::{Applied, ApplyError, OrderReport, SyncPayload};
 
+use super::fence::Fence;
+
 /// Pauses between tries while the store is away; the last one repeats.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(50),
@@ -58,26 +60,40 @@ pub(super) fn report_of_order(seen: BrokerOrder, fills: &[FillActivity], cause: 
 /// Applies a report in a transaction of its own. While the store is away it tries on: what the stream brought is not
 /// sent again. Fills that the report names only by their sum are fetched by a job.
 ///
-/// Answers whether the report's order is known here.
-pub(super) async fn apply(db: &Db, clock: &dyn Clock, account: AccountId, report: OrderReport) -> bool {
+/// Answers whether the report's order is known here. When another instance has the account by now nothing is written:
+/// it fetches what this one missed.
+pub(super) async fn apply(
+    db: &Db,
+    clock: &dyn Clock,
+    fence: &Fence,
+    account: AccountId,
+    report: OrderReport,
+) -> bool {
     let mut tries = 0;
     loop {
-        let (report, now) = (report.clone(), clock.now());
+        let (report, fence, now) = (report.clone(), fence.clone(), clock.now());
         let seed = u64::from(now.timestamp_subsec_micros());
         let done = db
             .run_retrying(seed, move |tx| {
+                if !fence.hold(tx)? {
+                    return Ok(None);
+                }
                 let applied = tx.apply_report(account, &report, now)?;
                 if let Applied::Known { id, unbooked, lacks_legs } = &applied
                     && (!unbooked.is_zero() || *lacks_legs)
                 {
                     tx.enqueue(&SyncPayload::job(account, *id))?;
                 }
-                Ok::<_, ApplyError>(applied)
+                Ok::<_, ApplyError>(Some(applied))
             })
             .await;
         match done {
-            Ok(Applied::Known { .. }) => return true,
-            Ok(Applied::UnknownOrder) => return false,
+            Ok(Some(Applied::UnknownOrder)) => return false,
+            Ok(Some(Applied::Known { .. })) => return true,
+            Ok(None) => {
+                tracing::debug!(account.id = %account, "a report of the broker is left to the instance that has the account now");
+                return true;
+            }
             Err(ApplyError::Contradiction { order, why }) => {
                 tracing::warn!(order.id = %order, %why, "the broker's report contradicts the record; the order is compared anew");
                 let job = SyncPayload::job(account, order);

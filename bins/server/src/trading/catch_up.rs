@@ -16,6 +16,7 @@ use plimsoll_storage::platform::orders::SyncPayload;
 
 use super::apply::{apply, report_of_order};
 use super::connection::Connection;
+use super::fence::Fence;
 
 /// How far before the last known fill the book of fills is read again.
 const OVERLAP: TimeDelta = TimeDelta::minutes(15);
@@ -42,6 +43,10 @@ pub(super) enum CatchUpError {
     Store(#[from] StoreError),
     #[error("the broker's book of fills has more than {MAX_PAGES} pages in the window")]
     TooMany,
+    #[error("the key belongs to another account at the broker than the one on record ({0})")]
+    OtherAccount(String),
+    #[error("another instance has the account now")]
+    Lost,
 }
 
 /// What was asked about.
@@ -80,6 +85,8 @@ impl Progress {
     fn count(&mut self, subject: &Subject, error: &CatchUpError) -> Option<bool> {
         let step = match error {
             CatchUpError::Store(_)
+            | CatchUpError::OtherAccount(_)
+            | CatchUpError::Lost
             | CatchUpError::Broker(BrokerError::Throttled { .. } | BrokerError::Unauthorized(_)) => {
                 return None;
             }
@@ -103,18 +110,26 @@ pub(super) async fn catch_up(
     connection: &Connection,
     db: &Db,
     clock: &dyn Clock,
+    fence: &Fence,
     progress: &mut Progress,
 ) -> Result<(), CatchUpError> {
     let account = connection.account;
     let number = connection.broker.account().await?.number;
-    let claimed = db.run(move |tx| tx.claim_broker_account(account, &number)).await?;
-    if !claimed {
-        return Err(BrokerError::Unauthorized(
-            "the credentials belong to another account at the broker".into(),
-        )
-        .into());
+    let held = fence.clone();
+    let claimed = db
+        .run(move |tx| {
+            Ok::<_, StoreError>(match held.hold(tx)? {
+                true => Some(tx.claim_broker_account(account, &number)?),
+                false => None,
+            })
+        })
+        .await?;
+    match claimed {
+        Some(true) => {}
+        Some(false) => return Err(CatchUpError::OtherAccount(format!("account {account}"))),
+        None => return Err(CatchUpError::Lost),
     }
-    let mut this = Try { connection, db, clock, progress, unsettled: None, in_a_row: 0 };
+    let mut this = Try { connection, db, clock, fence, progress, unsettled: None, in_a_row: 0 };
     this.read_book().await?;
     this.compare_open().await?;
     this.fetch_ended().await?;
@@ -156,6 +171,7 @@ struct Try<'a> {
     connection: &'a Connection,
     db: &'a Db,
     clock: &'a dyn Clock,
+    fence: &'a Fence,
     progress: &'a mut Progress,
     /// What another try may settle.
     unsettled: Option<CatchUpError>,
@@ -269,7 +285,7 @@ impl Try<'_> {
                 Ok(seen) => {
                     self.in_a_row = 0;
                     let report = report_of_order(seen, &self.progress.fills, "catch_up");
-                    apply(self.db, self.clock, account, report).await;
+                    apply(self.db, self.clock, self.fence, account, report).await;
                 }
                 Err(error) => {
                     self.failed(subject, error.into())?;
@@ -307,11 +323,12 @@ impl Try<'_> {
             .collect();
         // The entry first: its report makes the legs that are not on record yet.
         let legs = seen.legs.clone();
-        apply(self.db, self.clock, order.account_id, report_of_order(seen, &all, "catch_up")).await;
+        let entry = report_of_order(seen, &all, "catch_up");
+        apply(self.db, self.clock, self.fence, order.account_id, entry).await;
         for leg in legs {
             let id = leg.id.clone();
             let report = report_of_order(leg, &all, "catch_up");
-            if apply(self.db, self.clock, order.account_id, report).await {
+            if apply(self.db, self.clock, self.fence, order.account_id, report).await {
                 self.progress.legs.insert(id);
             }
         }

@@ -1,21 +1,18 @@
-//! One account's connection to its broker, and all of them.
+//! One account's connection to its broker: the adapter, and what was seen through it lately.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::{Broker, BrokerAccount, BrokerAsset};
 use plimsoll_core_domain::order::Environment;
-use plimsoll_core_domain::{AccountId, Clock, Price, Symbol, UserId};
-use plimsoll_reliability::submit::Brokers;
-use plimsoll_storage::platform::accounts::BrokerAccountRow;
+use plimsoll_core_domain::{AccountId, Price, Symbol, UserId};
+use plimsoll_storage::platform::accounts::TradingAccount;
 
-/// How soon an order is tried again while its account waits for its first comparison with the broker.
-const NOT_YET: Duration = Duration::from_millis(500);
-
-/// One account's connection.
+/// One account's connection. It lives as long as the version of the credentials that it was made for.
 pub struct Connection {
     /// The account.
     pub account: AccountId,
@@ -23,7 +20,9 @@ pub struct Connection {
     pub user: UserId,
     /// With whose money.
     pub environment: Environment,
-    /// The adapter, with the account's credentials.
+    /// Of the credentials.
+    pub version: i64,
+    /// The adapter, which takes the credentials from the vault for each call.
     pub broker: Arc<dyn Broker>,
     ready: AtomicBool,
     seen: Mutex<Seen>,
@@ -40,18 +39,19 @@ pub(super) struct Seen {
 }
 
 impl Connection {
-    fn new(row: &BrokerAccountRow, broker: Arc<dyn Broker>) -> Self {
+    pub(super) fn new(of: &TradingAccount, broker: Arc<dyn Broker>) -> Self {
         Self {
-            account: row.id,
-            user: row.user_id,
-            environment: row.environment,
+            account: of.account.id,
+            user: of.account.user_id,
+            environment: of.account.environment,
+            version: of.credential_version,
             broker,
             ready: AtomicBool::new(false),
             seen: Mutex::default(),
         }
     }
 
-    /// Whether the account was compared with the broker since the start.
+    /// Whether the account was compared with the broker since this instance has it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -66,55 +66,12 @@ impl Connection {
     }
 }
 
-/// All connections of this process.
-pub struct Connections {
-    by_account: BTreeMap<AccountId, Arc<Connection>>,
-    by_user: HashMap<UserId, Arc<Connection>>,
-    pub(super) clock: Arc<dyn Clock>,
-}
-
-impl Connections {
-    pub(super) fn new(accounts: Vec<(BrokerAccountRow, Arc<dyn Broker>)>, clock: Arc<dyn Clock>) -> Self {
-        let connection = |(row, broker): (BrokerAccountRow, Arc<dyn Broker>)| {
-            (row.id, Arc::new(Connection::new(&row, broker)))
-        };
-        let by_account: BTreeMap<_, _> = accounts.into_iter().map(connection).collect();
-        // Of several accounts of one user the first one serves.
-        let by_user = by_account.values().rev().map(|of| (of.user, Arc::clone(of))).collect();
-        Self { by_account, by_user, clock }
-    }
-
-    /// Every connection.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Connection>> {
-        self.by_account.values()
-    }
-
-    /// The connection of an account.
-    #[must_use]
-    pub fn of_account(&self, account: AccountId) -> Option<&Arc<Connection>> {
-        self.by_account.get(&account)
-    }
-
-    /// The connection of a user.
-    #[must_use]
-    pub fn of_user(&self, user: UserId) -> Option<&Arc<Connection>> {
-        self.by_user.get(&user)
-    }
-
-    /// Whether every account was compared with its broker since the start.
-    #[must_use]
-    pub fn all_ready(&self) -> bool {
-        self.all().all(|connection| connection.is_ready())
-    }
-}
-
-impl Brokers for Connections {
-    fn of_account(&self, account: AccountId) -> Result<Arc<dyn Broker>, Duration> {
-        match self.by_account.get(&account) {
-            Some(connection) if connection.is_ready() => Ok(Arc::clone(&connection.broker)),
-            Some(_) => Err(NOT_YET),
-            // Another instance may have it, or its owner connects it again.
-            None => Err(Duration::from_secs(5)),
-        }
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("account", &self.account)
+            .field("version", &self.version)
+            .field("ready", &self.is_ready())
+            .finish_non_exhaustive()
     }
 }

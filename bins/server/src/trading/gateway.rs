@@ -1,12 +1,14 @@
 //! What the routes ask of the brokers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_api::gateway::{GatewayError, SeenAccount, TradingGateway};
+use plimsoll_api::gateway::{GatewayError, SeenAccount, Trading, TradingGateway};
 use plimsoll_core_domain::broker::{BoxFuture, BrokerAsset, BrokerError, HistoryQuery, PortfolioHistory};
 use plimsoll_core_domain::{Price, Symbol, UserId};
 
-use super::connection::{Connection, Connections};
+use super::connection::Connection;
+use super::connections::{Connections, Known};
 
 /// How long an instrument is taken as it was seen, and how long one that the broker does not know.
 const ASSET_LIFE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(10));
@@ -24,13 +26,37 @@ fn gateway_error(error: BrokerError) -> GatewayError {
         BrokerError::NotFound => GatewayError::NotFound,
         BrokerError::Refused { message, .. } => GatewayError::Refused(message),
         BrokerError::Throttled { retry_after } => GatewayError::Unavailable { retry_after },
+        BrokerError::Unauthorized(_) => GatewayError::KeyRefused,
         _ => GatewayError::Unavailable { retry_after: Duration::from_secs(2) },
     }
 }
 
 impl Connections {
-    fn connected(&self, user: UserId) -> Result<&Connection, GatewayError> {
-        self.of_user(user).map(|connection| &**connection).ok_or(GatewayError::NoAccount)
+    /// A connection for requests of the user, whichever instance has the account.
+    fn connected(&self, user: UserId) -> Result<Arc<Connection>, GatewayError> {
+        let picture = self.picture();
+        let known = picture.by_user.get(&user).ok_or(GatewayError::NoAccount)?;
+        if known.is_refused() {
+            return Err(GatewayError::KeyRefused);
+        }
+        if known.unreadable {
+            return Err(GatewayError::KeyUnreadable);
+        }
+        self.client(known).ok_or(GatewayError::NotOffered)
+    }
+
+    fn trading_of(&self, known: &Known) -> Trading {
+        if known.is_refused() {
+            return Trading::KeyRefused;
+        }
+        if known.unreadable {
+            return Trading::KeyUnreadable;
+        }
+        if !self.links.offers(known.row.account.environment) {
+            return Trading::NotOffered;
+        }
+        let here = known.here.as_ref().is_some_and(|connection| connection.is_ready() && self.is_trusted());
+        if here || known.ready_elsewhere { Trading::Open } else { Trading::Reconciling }
     }
 }
 
@@ -109,12 +135,13 @@ impl TradingGateway for Connections {
     }
 
     fn price(&self, user: UserId, symbol: &Symbol) -> Option<Price> {
-        let mut seen = self.of_user(user)?.seen();
+        let connection = self.connected(user).ok()?;
+        let mut seen = connection.seen();
         seen.asked = Some(Instant::now());
         seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
     }
 
-    fn may_trade(&self, user: UserId) -> bool {
-        self.of_user(user).is_some_and(|connection| connection.is_ready())
+    fn trading(&self, user: UserId) -> Trading {
+        self.picture().by_user.get(&user).map_or(Trading::NoAccount, |known| self.trading_of(known))
     }
 }

@@ -28,14 +28,14 @@ impl Marks {
         Self { connection, db, hub, clock }
     }
 
-    /// Runs as long as the server.
+    /// Runs as long as the connection.
     pub(super) async fn run(self) {
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
             let asked = self.connection.seen().asked.is_some_and(|at| at.elapsed() < INTEREST);
-            if !self.connection.is_ready() || !(asked || self.hub.session_count() > 0) {
+            if !asked && !self.hub.is_heard(self.connection.user) {
                 continue;
             }
             match self.connection.broker.positions().await {
@@ -63,7 +63,7 @@ impl Marks {
                         known
                     };
                     if !moved.is_empty()
-                        && self.hub.session_count() > 0
+                        && self.hub.is_heard(self.connection.user)
                         && let Err(error) = self.tell(&moved).await
                     {
                         tracing::debug!(%error, "price ticks were left out");

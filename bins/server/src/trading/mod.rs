@@ -3,34 +3,61 @@
 mod apply;
 mod catch_up;
 mod connection;
+mod connections;
+mod fence;
 mod gateway;
+mod hearing;
+mod links;
 mod marks;
+mod reports;
+mod seed;
+mod servers;
+mod shares;
 mod sink;
+mod supervisor;
 mod sync_job;
+mod tasks;
+mod vault_keys;
+mod watched;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use plimsoll_core_domain::broker::Broker;
-use plimsoll_core_domain::{AccountId, Clock};
+use plimsoll_core_domain::{Clock, StoreError};
+use plimsoll_crypto::KeyRing;
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::Timings;
-use plimsoll_reliability::jobs::{JobRunner, StopReport, Wake, Workers};
+use plimsoll_reliability::jobs::{JobRunner, Listening, StopReport, Wake, Workers};
+use plimsoll_reliability::leases::LeaseStore;
 use plimsoll_reliability::retry::JitterSource;
 use plimsoll_reliability::submit::{
     BROKER_QUEUE, CANCEL_ORDER, CancelOrder, REPLACE_ORDER, ReplaceOrderJob, SUBMIT_ORDER, SubmitOrderJob,
 };
 use plimsoll_storage::Db;
-use plimsoll_storage::platform::accounts::BrokerAccountRow;
+use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::SYNC_ORDER;
 use tokio::runtime::Handle;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use connection::{Connection, Connections};
+pub use connection::Connection;
+pub use connections::Connections;
+pub use seed::{SeedKeys, SeedOwner};
+pub use servers::{AlpacaServers, BrokerServers};
+pub(crate) use supervisor::TOPIC as ACCOUNTS;
 
-/// Between the panic of a task and its next start.
-const AFTER_PANIC: Duration = Duration::from_secs(1);
+use self::links::Links;
+use self::seed::Sower;
+use self::supervisor::{Supervisor, SupervisorParts};
+use self::tasks::Shop;
+use self::vault_keys::VaultDoor;
+
+/// So many accounts connect to their brokers and are compared with them at a time.
+const STARTS: usize = 16;
+/// Giving the accounts back takes at least this long of a stop.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
 /// What trading needs of the rest of the server.
 pub struct TradingParts {
@@ -42,7 +69,7 @@ pub struct TradingParts {
     pub hub: Hub,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Wakes the job threads.
+    /// Wakes the job threads and the supervisor.
     pub wake: Wake,
     /// Every duration.
     pub timings: Timings,
@@ -54,8 +81,16 @@ pub struct TradingParts {
     pub threads: usize,
     /// The runtime of calls and streams; it must outlive the job threads.
     pub runtime: Handle,
-    /// The accounts, each with the adapter that has its credentials.
-    pub accounts: Vec<(BrokerAccountRow, Arc<dyn Broker>)>,
+    /// The brokers.
+    pub servers: Arc<dyn BrokerServers>,
+    /// Opens the vault.
+    pub ring: Arc<KeyRing>,
+    /// The installation's keys.
+    pub keys: Arc<PlatformKeys>,
+    /// Keys that the server itself was given.
+    pub seed: Option<SeedKeys>,
+    /// No other instance can be running on this database: leases that are there belong to processes that are gone.
+    pub alone: bool,
 }
 
 /// Trading while it runs.
@@ -63,97 +98,101 @@ pub struct TradingHandle {
     /// The connections.
     pub connections: Arc<Connections>,
     workers: Workers<Db>,
-    tasks: Vec<JoinHandle<()>>,
+    supervisor: JoinHandle<()>,
+    stop: CancellationToken,
+    runtime: Handle,
+    _woken: Listening,
 }
 
-/// Starts the job threads, and the stream and the price marks of each account.
+/// Why trading does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TradingError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread cannot be started.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Looks which accounts there are, then starts the job threads and the supervisor of the accounts' connections. Blocks;
+/// never to be called from async code.
 ///
 /// # Errors
-/// A thread cannot be started.
-pub fn start(parts: TradingParts) -> std::io::Result<TradingHandle> {
-    let connections = Arc::new(Connections::new(parts.accounts, Arc::clone(&parts.clock)));
-    let brokers: Arc<Connections> = Arc::clone(&connections);
-    let query = parts.timings.broker_query();
-    let runner = JobRunner::new(
-        parts.jobs.clone(),
-        BROKER_QUEUE,
-        parts.owner,
-        parts.runtime.clone(),
-        parts.timings,
-        parts.jitter,
-    )
-    .control(parts.control)
-    .handle(SUBMIT_ORDER, query, SubmitOrderJob::new(brokers.clone()))
-    .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
-    .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
-    .handle(
-        SYNC_ORDER,
-        query,
-        sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&parts.clock)),
-    );
-    let workers = runner.start(parts.threads, &parts.wake)?;
-    let mut tasks = Vec::new();
-    for connection in connections.all() {
-        let sink = sink::Sink::new(Arc::clone(connection), parts.jobs.clone(), Arc::clone(&parts.clock));
-        let account = connection.account;
-        let follower = sink.clone();
-        tasks.push(parts.runtime.spawn(lasting(account, move || sink::follow(follower.clone()))));
-        tasks.push(parts.runtime.spawn(lasting(account, move || sink::compare(sink.clone()))));
-        let (connection, db) = (Arc::clone(connection), parts.jobs.clone());
-        let (hub, clock) = (parts.hub.clone(), Arc::clone(&parts.clock));
-        let marks = move || {
-            marks::Marks::new(Arc::clone(&connection), db.clone(), hub.clone(), Arc::clone(&clock)).run()
-        };
-        tasks.push(parts.runtime.spawn(lasting(account, marks)));
+/// See [`TradingError`].
+pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
+    let (reports, hears) = mpsc::unbounded_channel();
+    let timings = parts.timings;
+    let door = VaultDoor {
+        db: parts.jobs.clone(),
+        ring: Arc::clone(&parts.ring),
+        clock: Arc::clone(&parts.clock),
+        keep: timings.credential_keep,
+    };
+    let links = Links { servers: parts.servers, door, reports };
+    let connections = Arc::new(Connections::new(links, Arc::clone(&parts.clock), timings.lease_trust));
+    if parts.alone {
+        parts.control.run_blocking(|tx| tx.forget_leases(&[fence::ACCOUNT, fence::INSTANCE]))?;
     }
-    Ok(TradingHandle { connections, workers, tasks })
-}
+    let shop = Shop {
+        jobs: parts.jobs.clone(),
+        hub: parts.hub,
+        clock: Arc::clone(&parts.clock),
+        runtime: parts.runtime.clone(),
+        starts: Arc::new(Semaphore::new(STARTS)),
+    };
+    let (ring, keys) = (parts.ring, parts.keys);
+    let clock = Arc::clone(&parts.clock);
+    let sower = parts.seed.map(|seed| Sower { seed, ring, keys, clock });
+    let woken = Arc::new(Notify::new());
+    let mut supervisor = Supervisor::new(SupervisorParts {
+        control: parts.control.clone(),
+        shop,
+        connections: Arc::clone(&connections),
+        timings: timings.clone(),
+        owner: parts.owner,
+        woken: Arc::clone(&woken),
+        reports: hears,
+        sower,
+    });
+    // Requests find the accounts from the first one on.
+    parts.runtime.block_on(supervisor.turn());
+    let listening = parts.wake.listen(ACCOUNTS, move || woken.notify_one());
+    let stop = CancellationToken::new();
+    let supervisor = parts.runtime.spawn(supervisor.run(stop.clone()));
 
-/// Runs an account's work again when it panicked: the account must not be without it. Dropping this ends the work.
-async fn lasting<W>(account: AccountId, work: impl Fn() -> W)
-where
-    W: Future<Output = ()> + Send + 'static,
-{
-    loop {
-        // A set ends its tasks when it is dropped.
-        let mut task = JoinSet::new();
-        task.spawn(work());
-        match task.join_next().await {
-            Some(Err(error)) if error.is_panic() => {
-                tracing::error!(account.id = %account, %error, "a task of the account panicked; it starts again");
-            }
-            _ => return,
-        }
-        tokio::time::sleep(AFTER_PANIC).await;
-    }
+    let (brokers, elsewhere) = (Arc::clone(&connections), Arc::clone(&connections));
+    let query = timings.broker_query();
+    let sync = sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&parts.clock));
+    let workers =
+        JobRunner::new(parts.jobs, BROKER_QUEUE, parts.owner, parts.runtime.clone(), timings, parts.jitter)
+            .control(parts.control)
+            .leaving(move || elsewhere.picture().elsewhere.clone())
+            .handle(SUBMIT_ORDER, query, SubmitOrderJob::new(brokers.clone()))
+            .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
+            .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
+            .handle(SYNC_ORDER, query, sync)
+            .start(parts.threads, &parts.wake)?;
+    Ok(TradingHandle {
+        connections,
+        workers,
+        supervisor,
+        stop,
+        runtime: parts.runtime,
+        _woken: listening,
+    })
 }
 
 impl TradingHandle {
-    /// Ends the streams, lets running jobs end within `limit`, and gives the rest back. Blocks.
+    /// Lets running jobs end within `limit`, gives the rest back, and then the accounts. Blocks.
     pub fn stop(self, limit: Duration) -> StopReport {
+        let began = Instant::now();
         let report = self.workers.stop(limit);
-        for task in &self.tasks {
-            task.abort();
+        self.stop.cancel();
+        let left = limit.saturating_sub(began.elapsed()).max(LEAVES_WITHIN);
+        if self.runtime.block_on(async { tokio::time::timeout(left, self.supervisor).await }).is_err() {
+            tracing::warn!("the accounts could not be given back in time; their leases will run out");
         }
         report
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn work_that_panics_starts_again() {
-        let starts = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&starts);
-        let work = move || {
-            let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
-            async move { assert!(!first, "the first start panics") }
-        };
-        tokio::time::timeout(Duration::from_secs(10), lasting(AccountId(1), work)).await.unwrap();
-        assert_eq!(starts.load(Ordering::SeqCst), 2);
     }
 }

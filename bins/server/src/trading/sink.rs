@@ -1,18 +1,19 @@
 //! What an account's order stream brings.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_core_domain::Clock;
 use plimsoll_core_domain::broker::{BoxFuture, BrokerError, TradeSink, TradeUpdate};
 use plimsoll_storage::Db;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::apply::{apply, report_of_update};
 use super::catch_up::{CatchUpError, Progress, catch_up};
 use super::connection::Connection;
+use super::fence::Fence;
+use super::reports::{Report, Teller};
 
-/// How long credentials that were refused are left alone.
-const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// Between tries of a comparison that failed.
 const CATCH_UP_PAUSES: [u64; 6] = [100, 250, 500, 1_000, 2_000, 5_000];
 
@@ -27,22 +28,46 @@ pub(super) struct Sink {
     connection: Arc<Connection>,
     db: Db,
     clock: Arc<dyn Clock>,
+    fence: Fence,
+    teller: Teller,
+    /// The turn to connect, until the account is compared or that has failed once.
+    turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 impl Sink {
-    pub(super) fn new(connection: Arc<Connection>, db: Db, clock: Arc<dyn Clock>) -> Self {
-        Self { connection, db, clock }
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        db: Db,
+        clock: Arc<dyn Clock>,
+        fence: Fence,
+        teller: Teller,
+    ) -> Self {
+        Self { connection, db, clock, fence, teller, turn: Arc::default() }
+    }
+
+    fn end_turn(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    async fn catch_up(&self, progress: &mut Progress) -> Result<(), CatchUpError> {
+        catch_up(&self.connection, &self.db, &*self.clock, &self.fence, progress).await
     }
 }
 
-/// Follows the stream as long as the server runs.
-pub(super) async fn follow(sink: Sink) {
+/// Follows the stream as long as this instance has the account, from its turn among those that connect on.
+pub(super) async fn follow(sink: Sink, starts: Arc<Semaphore>) {
+    // never closed, so there is always a turn
+    let turn = starts.acquire_owned().await.ok();
+    *sink.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     loop {
         let broker = Arc::clone(&sink.connection.broker);
-        match broker.follow(&sink).await {
+        let end = broker.follow(&sink).await;
+        sink.end_turn();
+        match end {
             BrokerError::Unauthorized(why) => {
-                tracing::error!(account.id = %sink.connection.account, %why, "the broker refuses the account's credentials");
-                tokio::time::sleep(REFUSED_PAUSE).await;
+                tracing::warn!(account.id = %sink.connection.account, %why, "the account cannot be connected");
+                // The supervisor was told, and ends this.
+                std::future::pending::<()>().await;
             }
             error => {
                 tracing::warn!(account.id = %sink.connection.account, %error, "the order stream ended");
@@ -52,8 +77,8 @@ pub(super) async fn follow(sink: Sink) {
     }
 }
 
-/// Compares an account's open orders with the broker again and again, as long as the server runs. A comparison that
-/// fails changes nothing about the account: the next one comes soon.
+/// Compares an account's open orders with the broker again and again, as long as this instance has it. A comparison
+/// that fails changes nothing about the account: the next one comes soon.
 pub(super) async fn compare(sink: Sink) {
     let account = sink.connection.account;
     loop {
@@ -63,7 +88,7 @@ pub(super) async fn compare(sink: Sink) {
         }
         let compared = match sink.db.read(move |tx| tx.open_orders(account)).await {
             Ok(open) if open.is_empty() => continue,
-            Ok(_) => catch_up(&sink.connection, &sink.db, &*sink.clock, &mut Progress::default()).await,
+            Ok(_) => sink.catch_up(&mut Progress::default()).await,
             Err(error) => Err(error.into()),
         };
         if let Err(why) = compared {
@@ -76,8 +101,13 @@ impl TradeSink for Sink {
     fn connected(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let (mut tries, mut progress) = (0, Progress::default());
-            while let Err(why) = catch_up(&self.connection, &self.db, &*self.clock, &mut progress).await {
+            while let Err(why) = self.catch_up(&mut progress).await {
+                self.end_turn();
                 let pause = match &why {
+                    CatchUpError::OtherAccount(_) => {
+                        self.teller.tell(Report::Refused(why.to_string()));
+                        std::future::pending().await
+                    }
                     CatchUpError::Broker(BrokerError::Throttled { retry_after }) => {
                         tracing::info!(account.id = %self.connection.account, ?retry_after, "the comparison with the broker waits for the rate limit");
                         (*retry_after).max(SHORTEST_PAUSE)
@@ -95,6 +125,8 @@ impl TradeSink for Sink {
                 tracing::info!(account.id = %self.connection.account, "the account agrees with the broker and takes orders");
             }
             self.connection.set_ready();
+            self.end_turn();
+            self.teller.tell(Report::Agreed);
         })
     }
 
@@ -102,7 +134,7 @@ impl TradeSink for Sink {
         Box::pin(async move {
             let report = report_of_update(update);
             let (id, cause) = (report.seen.id.clone(), report.cause.clone());
-            if !apply(&self.db, &*self.clock, self.connection.account, report).await {
+            if !apply(&self.db, &*self.clock, &self.fence, self.connection.account, report).await {
                 // A leg whose entry's answer is still on its way (its job fetches it), or an order placed elsewhere.
                 tracing::debug!(broker.order.id = %id, cause, "an update of an order that is not on record");
             }
@@ -111,6 +143,7 @@ impl TradeSink for Sink {
 
     fn disconnected(&self, reason: String, retry_in: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.end_turn();
             tracing::warn!(account.id = %self.connection.account, reason, ?retry_in, "the order stream is off");
         })
     }

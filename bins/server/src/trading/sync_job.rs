@@ -14,7 +14,7 @@ use rust_decimal::Decimal;
 
 use super::apply::report_of_order;
 use super::catch_up::{CatchUpError, look, read_fills};
-use super::connection::Connections;
+use super::connections::Connections;
 
 /// From this attempt on, fills that the broker's book still lacks are inferred from the order's totals.
 const INFER_FROM: u32 = 4;

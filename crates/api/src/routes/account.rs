@@ -15,6 +15,11 @@ impl From<GatewayError> for Problem {
         match error {
             GatewayError::NoAccount | GatewayError::NotFound => Self::new("not_found", error.to_string()),
             GatewayError::Refused(words) => Self::new("validation_failed", words),
+            GatewayError::KeyRefused => Self::new("credential_refused", error.to_string()),
+            GatewayError::KeyUnreadable => {
+                Self::new("credential_unavailable", error.to_string()).retry_after(60)
+            }
+            GatewayError::NotOffered => Self::new("environment_not_offered", error.to_string()),
             GatewayError::Unavailable { retry_after } => {
                 Self::new("unavailable", "the broker cannot be asked at the moment")
                     .retry_after(retry_after.as_secs())

@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use plimsoll_api::Served;
-use plimsoll_api::gateway::{GatewayError, SeenAccount, TradingGateway};
+use plimsoll_api::gateway::{GatewayError, SeenAccount, Trading, TradingGateway};
 use plimsoll_api::logins::Logins;
 use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::routes::openapi::OpenApiText;
@@ -98,8 +98,8 @@ impl TradingGateway for NoBroker {
     fn price(&self, _: UserId, _: &Symbol) -> Option<Price> {
         None
     }
-    fn may_trade(&self, _: UserId) -> bool {
-        true
+    fn trading(&self, _: UserId) -> Trading {
+        Trading::Open
     }
 }
 

@@ -17,7 +17,7 @@ use plimsoll_storage::platform::orders::{AcceptOrder, Accepted, KeyState};
 
 use super::load;
 use crate::caller::Caller;
-use crate::gateway::GatewayError;
+use crate::gateway::{GatewayError, Trading};
 use crate::idempotent::{in_flight, reused, send};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -140,10 +140,21 @@ async fn answer(
     }
 }
 
-/// Whether a new order may be taken: its instrument, and the state of the account.
+/// Whether a new order may be taken: the state of the account's credentials, its instrument, and whether the account is
+/// compared with the broker.
 async fn may_take(state: &AppState, user: UserId, terms: &NewOrder) -> Result<(), Problem> {
+    let error = match state.gateway.trading(user) {
+        Trading::Open | Trading::Reconciling => None,
+        Trading::NoAccount => Some(GatewayError::NoAccount),
+        Trading::KeyRefused => Some(GatewayError::KeyRefused),
+        Trading::KeyUnreadable => Some(GatewayError::KeyUnreadable),
+        Trading::NotOffered => Some(GatewayError::NotOffered),
+    };
+    if let Some(error) = error {
+        return Err(error.into());
+    }
     check_instrument(state, user, terms).await?;
-    if state.gateway.may_trade(user) {
+    if state.gateway.trading(user) == Trading::Open {
         return Ok(());
     }
     let detail = "the account is being compared with the broker; it takes orders when that is done";
@@ -176,7 +187,12 @@ async fn check_instrument(state: &AppState, user: UserId, terms: &NewOrder) -> R
             Ok(())
         }
         Err(GatewayError::NotFound) => refuse("unknown_symbol", "is not known to the broker"),
-        Err(GatewayError::NoAccount) => Err(Problem::new("not_found", "no broker account is connected")),
+        Err(
+            error @ (GatewayError::NoAccount
+            | GatewayError::KeyRefused
+            | GatewayError::KeyUnreadable
+            | GatewayError::NotOffered),
+        ) => Err(error.into()),
         Err(GatewayError::Unavailable { .. } | GatewayError::Refused(_)) => Ok(()),
     }
 }
