@@ -10,6 +10,7 @@ mod keys;
 mod rate_limit;
 mod request_log;
 mod sim;
+mod sim_keys;
 mod stream;
 mod wire;
 

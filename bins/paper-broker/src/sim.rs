@@ -17,6 +17,7 @@ use crate::engine::{EngineError, World};
 use crate::faults::FaultRule;
 use crate::http::{Shared, plain};
 use crate::keys::{Login, is_key_text};
+use crate::sim_keys;
 use crate::wire::Answer;
 
 /// Adds the routes.
@@ -30,6 +31,9 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             .route("/clock", web::get().to(clock))
             .route("/clock", web::put().to(set_clock))
             .route("/accounts", web::post().to(create_account))
+            .route("/keys", web::post().to(sim_keys::add))
+            .route("/keys/{key}", web::delete().to(sim_keys::revoke))
+            .route("/streams", web::get().to(sim_keys::streams))
             .route("/faults", web::get().to(faults))
             .route("/faults", web::post().to(add_faults))
             .route("/faults", web::put().to(replace_faults))
@@ -299,7 +303,7 @@ async fn read(shared: &Shared, work: impl FnOnce(&mut World) -> Answer + Send + 
     plain(&shared.engine.call(work).await.unwrap_or_else(unavailable))
 }
 
-fn unavailable(error: EngineError) -> Answer {
+pub(crate) fn unavailable(error: EngineError) -> Answer {
     let message = match error {
         EngineError::NotRun => "the books cannot be written right now; nothing was changed",
         EngineError::Unknown => "the books could not be written; the change may still take effect",
@@ -307,6 +311,6 @@ fn unavailable(error: EngineError) -> Answer {
     Answer::json(503, &json!({ "message": message }))
 }
 
-fn bad(error: serde_json::Error) -> HttpResponse {
+pub(crate) fn bad(error: serde_json::Error) -> HttpResponse {
     plain(&Answer::json(400, &json!({ "message": error.to_string() })))
 }

@@ -76,6 +76,12 @@ impl KeyFile {
         self.replace(logins)
     }
 
+    /// Removes a key pair.
+    pub(crate) fn remove(&mut self, key_id: &str) -> Result<(), KeyFileError> {
+        let logins = self.logins.iter().filter(|login| login.api_key != key_id).cloned().collect();
+        self.replace(logins)
+    }
+
     fn write(&self, text: &Text) -> io::Result<()> {
         let partial = self.path.with_extension("partial");
         // one that was left behind may have another mode

@@ -86,6 +86,17 @@ impl Keys {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).insert(key.key_id.clone(), key);
     }
 
+    /// Forgets a key, and tells its account.
+    pub(crate) fn revoke(&self, key_id: &str) -> Option<AccountId> {
+        let mut keys = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        keys.remove(key_id).map(|key| key.account)
+    }
+
+    pub(crate) fn account_of(&self, key_id: &str) -> Option<AccountId> {
+        let keys = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(key_id).map(|key| key.account)
+    }
+
     pub(crate) fn contains(&self, key_id: &str) -> bool {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).contains_key(key_id)
     }

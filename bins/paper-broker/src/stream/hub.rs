@@ -122,6 +122,26 @@ impl Hub {
         }
     }
 
+    /// Closes the connections of one account.
+    pub(crate) fn close(&self, account: AccountId) {
+        if let Some(listeners) = self.lock().accounts.get_mut(&account) {
+            for connection in listeners.connections.drain(..) {
+                drop(connection.queue.try_send(Outgoing::Close));
+            }
+        }
+    }
+
+    /// How many connections each account has that listens, by account.
+    pub(crate) fn counts(&self) -> Vec<(AccountId, usize)> {
+        let state = self.lock();
+        let count = |listeners: &Listeners| listeners.connections.iter().filter(|one| one.listens).count();
+        let mut counts: Vec<_> =
+            state.accounts.iter().map(|(account, listeners)| (*account, count(listeners))).collect();
+        counts.retain(|(_, count)| *count > 0);
+        counts.sort_unstable();
+        counts
+    }
+
     /// Sends messages, in their order but for what fault rules do to them. They must be on disk.
     pub(crate) fn publish(&self, updates: &[TradeUpdate]) {
         if updates.is_empty() {

@@ -56,6 +56,29 @@ async fn the_ledger_shows_all_accounts() {
     assert_eq!(bench.post("/_sim/accounts", json!({ "money": 1 })).await.status, 400);
 }
 
+/// A revoked key opens nothing; another one of the same account still does.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_an_account_come_and_go() {
+    let bench = Bench::start().await;
+    let account = json!(bench.login.account_id);
+    let made = bench.post("/_sim/keys", json!({ "account_id": account, "api_key": "PKSECOND" })).await;
+    assert_eq!((made.status, &made.body["account_id"]), (201, &account), "{}", made.body);
+    let second = Account::new(&bench.url, serde_json::from_value(made.body).unwrap());
+    assert_eq!(second.get("/v2/account").await["id"], bench.get("/v2/account").await["id"]);
+    assert_eq!(bench.get("/_sim/streams").await, json!([]));
+
+    assert_eq!(bench.delete("/_sim/keys/PKSECOND").await.status, 204);
+    assert_eq!(bench.delete("/_sim/keys/PKSECOND").await.status, 404);
+    assert_eq!(second.send(Method::GET, "/v2/account", None).await.status, 401);
+    bench.get("/v2/account").await;
+
+    let nobody = json!({ "account_id": uuid::Uuid::nil() });
+    assert_eq!(bench.post("/_sim/keys", nobody).await.status, 404);
+    let taken = json!({ "account_id": account, "api_key": bench.login.api_key });
+    assert_eq!(bench.post("/_sim/keys", taken).await.status, 409);
+    assert_eq!(bench.post("/_sim/keys", json!({})).await.status, 400);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clock_jumps_forward_and_expires_day_orders() {
     let bench = Bench::start().await;

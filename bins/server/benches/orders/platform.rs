@@ -12,7 +12,9 @@ use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
 use plimsoll_auth::ports::{AccountStore, SessionStore};
-use plimsoll_auth::{AccountPolicy, EmailAddress, NewUser, Role, Session, Transport};
+use plimsoll_auth::vault::{BrokerKeys, BrokerName, VaultKeys, save};
+use plimsoll_auth::{AccountPolicy, Act, EmailAddress, NewUser, Role, Session, Transport};
+use plimsoll_broker::CredentialSource;
 use plimsoll_core_domain::broker::Broker;
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Clock, StoreError, SystemClock};
@@ -23,8 +25,10 @@ use plimsoll_observability::health::HealthRegistry;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_server::service::{self, PoolSizes, Service, ServiceParts};
+use plimsoll_server::trading::BrokerServers;
 use plimsoll_storage::db::QueryCounter;
 use plimsoll_storage::migrate::{MigrationSet, grant_application_role, migrate};
+use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::private_postgres::{APP, Cluster, OWNER, Options, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
 use secrecy::ExposeSecret;
@@ -68,7 +72,9 @@ impl Platform {
         grant_application_role(&postgres.url(DATABASE), MigrationSet::Platform, APP)?;
 
         let db = Db::open(&postgres.app_url(DATABASE), DbSettings::new(PoolKind::Control, 2))?;
-        let (tokens, first_user) = seed(&db, users)?;
+        let keys = Arc::new(PlatformKeys::load_or_create(&db, &ring()?, &mut OsRandom)?);
+        let db = db.with_keys(Arc::clone(&keys));
+        let (tokens, first_user) = seed(&db, &keys, users)?;
         drop(db);
 
         let timings = Timings::default();
@@ -188,20 +194,35 @@ fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) ->
         timings,
         audit_retention: None,
         postman: None,
-        connect: Box::new(|rows| {
-            rows.into_iter()
-                .map(|row| {
-                    let broker: Arc<dyn Broker> = Arc::new(Silent { number: format!("B{}", row.id) });
-                    (row, broker)
-                })
-                .collect()
-        }),
+        servers: Arc::new(SilentServers),
+        seed: None,
+        alone: true,
     })
 }
 
-/// Users, each with an account and a session; the sessions' tokens and the first user's id.
-fn seed(db: &Db, users: usize) -> Result<(Vec<String>, i64)> {
-    let now = SystemClock.now();
+/// A broker that answers nothing, for play money.
+struct SilentServers;
+
+impl BrokerServers for SilentServers {
+    fn adapter(
+        &self,
+        environment: Environment,
+        _: Arc<dyn CredentialSource>,
+        _: u64,
+    ) -> Option<Arc<dyn Broker>> {
+        self.offers(environment).then(|| Arc::new(Silent { number: "B1".to_owned() }) as Arc<dyn Broker>)
+    }
+
+    fn offers(&self, environment: Environment) -> bool {
+        environment == Environment::Paper
+    }
+}
+
+/// Users, each with an account, its credential and a session; the sessions' tokens and the first user's id.
+fn seed(db: &Db, keys: &PlatformKeys, users: usize) -> Result<(Vec<String>, i64)> {
+    let (now, ring) = (SystemClock.now(), ring()?);
+    let installation = VaultKeys { ring: &ring, pepper: &keys.pepper };
+    let pair = BrokerKeys { api_key: "PKBENCHBENCH".to_owned().into(), api_secret: KEY.to_owned().into() };
     let mut tokens = Vec::new();
     let mut first = None;
     for number in 0..users {
@@ -217,7 +238,10 @@ fn seed(db: &Db, users: usize) -> Result<(Vec<String>, i64)> {
         let digest = token.digest();
         let (user, account) = db.run_blocking(|tx| {
             let id = tx.insert_user(&user)?;
-            let account = tx.insert_account(id, Environment::Paper, now)?;
+            let (broker, act) = (BrokerName::Alpaca, Act::without_request(now));
+            let environment = Environment::Paper;
+            save(tx, installation, None, id, broker, environment, &pair, &act, &mut OsRandom)?;
+            let account = tx.account_of_user(id)?.map_or(0, |account| account.id.0);
             let session = Session {
                 id: Uuid::from_u128(0x5e55_0000_u128 << 96 | number as u128),
                 user_id: id,
@@ -233,7 +257,7 @@ fn seed(db: &Db, users: usize) -> Result<(Vec<String>, i64)> {
                 transport: Transport::Bearer,
             };
             tx.insert_session(&digest, &session)?;
-            Ok::<_, StoreError>((id.0, account.0))
+            Ok::<_, StoreError>((id.0, account))
         })?;
         let first = *first.get_or_insert(user);
         if (user, account) != (first + number as i64, user) {

@@ -84,15 +84,8 @@ fn create_admin(
     let passwords = Passwords::new(settings.limits.argon2, &mut OsRandom)
         .map_err(|why| StartError::Setting { setting: "ARGON2_MEMORY_KIB", message: why.to_string() })?;
     let shown = email.as_str().to_owned();
-    let id = users::create_admin(
-        &opened.db,
-        &passwords,
-        email,
-        password,
-        settings.broker.environment,
-        SystemClock.now(),
-    )
-    .map_err(|error| match error {
+    let made = users::create_admin(&opened.db, &passwords, email, password, SystemClock.now());
+    let id = made.map_err(|error| match error {
         users::UserError::Store(error) => StartError::Store(error),
         other => StartError::Refused(other.to_string()),
     })?;

@@ -63,10 +63,8 @@ impl Brokers {
         }
         let paper = self.paper.as_ref().ok_or_else(no_login)?;
         let login = first_login(paper)?;
-        let keys = BrokerKeys {
-            api_key: login.api_key.clone().into(),
-            api_secret: login.api_secret.clone().into(),
-        };
+        let keys =
+            BrokerKeys { api_key: login.api_key.clone().into(), api_secret: login.api_secret.clone().into() };
         let known = paper.accounts().iter().map(|login| login.api_key.clone()).collect();
         Ok(SeedKeys { owner, environment, keys, or_else: Some(known) })
     }

@@ -138,8 +138,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let url = parts.database_url.as_str();
     let control = Db::open(url, DbSettings::new(PoolKind::Control, parts.pools.control))?;
-    let ring = Arc::new(parts.ring);
-    let keys = Arc::new(PlatformKeys::load_or_create(&control, &ring, &mut OsRandom)?);
+    let keys = Arc::new(PlatformKeys::load_or_create(&control, &parts.ring, &mut OsRandom)?);
 
     let owner = random_id(&mut OsRandom);
     let instance = owner.simple().to_string()[..8].to_owned();
@@ -182,7 +181,6 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         threads: parts.pools.jobs.saturating_sub(1).max(1) as usize,
         runtime: runtime.handle().clone(),
         servers: parts.servers,
-        ring,
         keys: Arc::clone(&keys),
         seed: parts.seed,
         alone: parts.alone,

@@ -165,7 +165,9 @@ impl Brokers for Connections {
             return Err(NOT_CONNECTED);
         };
         match &known.here {
-            Some(connection) if connection.is_ready() && self.is_trusted() => Ok(Arc::clone(&connection.broker)),
+            Some(connection) if connection.is_ready() && self.is_trusted() => {
+                Ok(Arc::clone(&connection.broker))
+            }
             // It waits for its comparison, or another instance has just taken it.
             _ if !known.unreadable => Err(NOT_YET),
             _ => Err(NOT_CONNECTED),

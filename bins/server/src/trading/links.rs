@@ -28,7 +28,8 @@ impl Links {
     /// A connection for this version of the account's credentials, over which nothing was said yet; `None` when there is no
     /// broker for its environment.
     pub(super) fn connect(&self, of: &TradingAccount) -> Option<Arc<Connection>> {
-        let (user, environment, version) = (of.account.user_id, of.account.environment, of.credential_version);
+        let (user, environment, version) =
+            (of.account.user_id, of.account.environment, of.credential_version);
         let teller = self.teller(of);
         let lacking = Arc::new(AtomicBool::new(false));
         let keys = VaultKeys::new(

@@ -13,6 +13,7 @@ mod reports;
 mod seed;
 mod servers;
 mod shares;
+mod showing;
 mod sink;
 mod supervisor;
 mod sync_job;
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_core_domain::{Clock, StoreError};
-use plimsoll_crypto::KeyRing;
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::jobs::{JobRunner, Listening, StopReport, Wake, Workers};
@@ -83,9 +83,7 @@ pub struct TradingParts {
     pub runtime: Handle,
     /// The brokers.
     pub servers: Arc<dyn BrokerServers>,
-    /// Opens the vault.
-    pub ring: Arc<KeyRing>,
-    /// The installation's keys.
+    /// The installation's keys, which open the vault.
     pub keys: Arc<PlatformKeys>,
     /// Keys that the server itself was given.
     pub seed: Option<SeedKeys>,
@@ -125,7 +123,7 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
     let timings = parts.timings;
     let door = VaultDoor {
         db: parts.jobs.clone(),
-        ring: Arc::clone(&parts.ring),
+        keys: Arc::clone(&parts.keys),
         clock: Arc::clone(&parts.clock),
         keep: timings.credential_keep,
     };
@@ -141,9 +139,8 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         runtime: parts.runtime.clone(),
         starts: Arc::new(Semaphore::new(STARTS)),
     };
-    let (ring, keys) = (parts.ring, parts.keys);
-    let clock = Arc::clone(&parts.clock);
-    let sower = parts.seed.map(|seed| Sower { seed, ring, keys, clock });
+    let (keys, clock) = (parts.keys, Arc::clone(&parts.clock));
+    let sower = parts.seed.map(|seed| Sower { seed, keys, clock });
     let woken = Arc::new(Notify::new());
     let mut supervisor = Supervisor::new(SupervisorParts {
         control: parts.control.clone(),
@@ -173,14 +170,7 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
             .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
             .handle(SYNC_ORDER, query, sync)
             .start(parts.threads, &parts.wake)?;
-    Ok(TradingHandle {
-        connections,
-        workers,
-        supervisor,
-        stop,
-        runtime: parts.runtime,
-        _woken: listening,
-    })
+    Ok(TradingHandle { connections, workers, supervisor, stop, runtime: parts.runtime, _woken: listening })
 }
 
 impl TradingHandle {

@@ -6,7 +6,7 @@ use plimsoll_auth::Act;
 use plimsoll_auth::vault::{self, BrokerKeys, BrokerName, Opened, Saved};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Clock, StoreError, UserId};
-use plimsoll_crypto::{KeyRing, OsRandom};
+use plimsoll_crypto::OsRandom;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::{Db, Tx};
 use secrecy::ExposeSecret;
@@ -36,7 +36,6 @@ pub struct SeedKeys {
 /// Saves them, once.
 pub(super) struct Sower {
     pub(super) seed: SeedKeys,
-    pub(super) ring: Arc<KeyRing>,
     pub(super) keys: Arc<PlatformKeys>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -44,9 +43,9 @@ pub(super) struct Sower {
 impl Sower {
     /// Whether it is done; `false`: to be tried again.
     pub(super) async fn sow(&self, db: &Db) -> bool {
-        let (seed, ring, keys) = (self.seed.clone(), Arc::clone(&self.ring), Arc::clone(&self.keys));
+        let (seed, keys) = (self.seed.clone(), Arc::clone(&self.keys));
         let act = Act::without_request(self.clock.now());
-        match db.run(move |tx| sow(tx, &seed, &ring, &keys, &act)).await {
+        match db.run(move |tx| sow(tx, &seed, &keys, &act)).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::warn!(%error, "the server's own broker keys could not be saved yet");
@@ -56,13 +55,7 @@ impl Sower {
     }
 }
 
-fn sow(
-    tx: &mut Tx<'_>,
-    seed: &SeedKeys,
-    ring: &KeyRing,
-    keys: &PlatformKeys,
-    act: &Act,
-) -> Result<bool, StoreError> {
+fn sow(tx: &mut Tx<'_>, seed: &SeedKeys, own: &PlatformKeys, act: &Act) -> Result<bool, StoreError> {
     let user = match seed.owner {
         SeedOwner::User(user) => user,
         SeedOwner::FirstAdmin => match tx.first_admin()? {
@@ -70,7 +63,7 @@ fn sow(
             None => return Ok(false),
         },
     };
-    match vault::open(tx, ring, user, BrokerName::Alpaca, act)? {
+    match vault::open(tx, &own.ring, user, BrokerName::Alpaca, act)? {
         Opened::Keys { keys, environment, .. } if stays(seed, &keys, environment) => return Ok(true),
         Opened::Undecryptable => {
             tracing::error!(user.id = %user, "the stored broker credential does not open; the server's own keys do not replace it");
@@ -78,13 +71,17 @@ fn sow(
         }
         Opened::Keys { .. } | Opened::Nothing => {}
     }
-    let installation = vault::VaultKeys { ring, pepper: &keys.pepper };
+    let installation = vault::VaultKeys { ring: &own.ring, pepper: &own.pepper };
     let (environment, broker) = (seed.environment, BrokerName::Alpaca);
     let saved =
         vault::save(tx, installation, None, user, broker, environment, &seed.keys, act, &mut OsRandom)?;
     match saved {
-        Saved::Done(_) => tracing::info!(user.id = %user, environment = environment.as_str(), "a user trades with the server's own broker keys"),
-        Saved::OrdersOpen => tracing::warn!(user.id = %user, "the server's own broker keys are not saved: orders of the other environment are open"),
+        Saved::Done(_) => {
+            tracing::info!(user.id = %user, environment = environment.as_str(), "a user trades with the server's own broker keys")
+        }
+        Saved::OrdersOpen => {
+            tracing::warn!(user.id = %user, "the server's own broker keys are not saved: orders of the other environment are open")
+        }
         Saved::NotActive | Saved::Undecryptable => {
             tracing::warn!(user.id = %user, ?saved, "the server's own broker keys are not saved");
         }

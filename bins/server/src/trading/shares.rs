@@ -44,8 +44,12 @@ mod tests {
         for round in 0..10 {
             let before = held.clone();
             for at in 0..held.len() {
-                let others: BTreeSet<_> =
-                    held.iter().enumerate().filter(|(n, _)| *n != at).flat_map(|(_, of)| of.clone()).collect();
+                let others: BTreeSet<_> = held
+                    .iter()
+                    .enumerate()
+                    .filter(|(n, _)| *n != at)
+                    .flat_map(|(_, of)| of.clone())
+                    .collect();
                 let change = shares(wanted, &held[at], &others, held.len());
                 held[at].retain(|account| !change.give_back.contains(account));
                 held[at].extend(change.take.iter().copied().filter(|account| !others.contains(account)));

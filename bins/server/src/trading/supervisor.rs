@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::connection::Connection;
-use super::connections::{Connections, Known, Picture};
+use super::connections::Connections;
 use super::fence::{ACCOUNT, Fence, INSTANCE, account_of, lease_of};
 use super::reports::Told;
 use super::seed::Sower;
@@ -33,40 +33,17 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// An account that this instance has.
 pub(super) struct Running {
     pub(super) connection: Arc<Connection>,
-    pub(super) token: FenceToken,
     /// All instances know that it was compared.
     pub(super) told: bool,
     tasks: AccountTasks,
 }
 
 /// What a look at the database brings.
-struct Look {
+pub(super) struct Look {
     /// The leases that were renewed; `None` when that was not due.
     renewed: Option<Vec<String>>,
-    accounts: Vec<TradingAccount>,
-    leases: Vec<LiveLease>,
-}
-
-/// The supervisor of one instance.
-pub(super) struct Supervisor {
-    pub(super) control: Db,
-    pub(super) shop: Shop,
-    pub(super) connections: Arc<Connections>,
-    pub(super) timings: Timings,
-    pub(super) owner: Uuid,
-    pub(super) woken: Arc<Notify>,
-    pub(super) reports: mpsc::UnboundedReceiver<Told>,
-    pub(super) sower: Option<Sower>,
-    running: BTreeMap<AccountId, Running>,
-    /// Price marks of accounts that other instances have.
-    marks: BTreeMap<AccountId, (Arc<Connection>, AccountTasks)>,
-    /// Versions of credentials that could not be opened, and since when.
-    unreadable: HashMap<AccountId, (i64, Instant)>,
-    /// Versions of credentials that were refused, until the database says so too.
-    refused: HashMap<AccountId, i64>,
-    /// Reports that are still to be written down.
-    unwritten: Vec<Told>,
-    renewed: Option<Instant>,
+    pub(super) accounts: Vec<TradingAccount>,
+    pub(super) leases: Vec<LiveLease>,
 }
 
 /// What a supervisor is made of.
@@ -81,18 +58,25 @@ pub(super) struct SupervisorParts {
     pub(super) sower: Option<Sower>,
 }
 
+/// The supervisor of one instance.
+pub(super) struct Supervisor {
+    pub(super) parts: SupervisorParts,
+    pub(super) running: BTreeMap<AccountId, Running>,
+    /// Price marks of accounts that other instances have.
+    pub(super) marks: BTreeMap<AccountId, (Arc<Connection>, AccountTasks)>,
+    /// Versions of credentials that could not be opened, and since when.
+    pub(super) unreadable: HashMap<AccountId, (i64, Instant)>,
+    /// Versions of credentials that were refused, until the database says so too.
+    pub(super) refused: HashMap<AccountId, i64>,
+    /// Reports that are still to be written down.
+    pub(super) unwritten: Vec<Told>,
+    renewed: Option<Instant>,
+}
+
 impl Supervisor {
     pub(super) fn new(parts: SupervisorParts) -> Self {
-        let SupervisorParts { control, shop, connections, timings, owner, woken, reports, sower } = parts;
         Self {
-            control,
-            shop,
-            connections,
-            timings,
-            owner,
-            woken,
-            reports,
-            sower,
+            parts,
             running: BTreeMap::new(),
             marks: BTreeMap::new(),
             unreadable: HashMap::new(),
@@ -104,22 +88,22 @@ impl Supervisor {
 
     /// Runs until `stop`, then gives everything back.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let woken = Arc::clone(&self.woken);
+        let woken = Arc::clone(&self.parts.woken);
         loop {
-            let pause = tokio::time::sleep(self.timings.account_look);
+            let pause = tokio::time::sleep(self.parts.timings.account_look);
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(told) = self.reports.recv() => self.hear(told).await,
+                Some(told) = self.parts.reports.recv() => self.hear(told).await,
                 () = woken.notified() => {}
                 () = pause => {}
             }
-            while let Ok(told) = self.reports.try_recv() {
+            while let Ok(told) = self.parts.reports.try_recv() {
                 self.hear(told).await;
             }
             self.turn().await;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep(SHORTEST_PAUSE) => {}
+                () = tokio::time::sleep(SHORTEST_PAUSE.min(self.parts.timings.lease_renew / 2)) => {}
             }
         }
         self.leave().await;
@@ -130,17 +114,17 @@ impl Supervisor {
         for told in std::mem::take(&mut self.unwritten) {
             self.hear(told).await;
         }
-        if let Some(sower) = &mut self.sower
-            && sower.sow(&self.control).await
+        if let Some(sower) = &mut self.parts.sower
+            && sower.sow(&self.parts.control).await
         {
-            self.sower = None;
+            self.parts.sower = None;
         }
         let began = Instant::now();
         match self.look().await {
             Ok(look) => {
                 if let Some(names) = &look.renewed {
                     self.renewed = Some(began);
-                    self.connections.renewed(began);
+                    self.parts.connections.renewed(began);
                     self.end_lost(names).await;
                 }
                 if let Err(error) = self.follow(&look).await {
@@ -149,7 +133,7 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::warn!(%error, "the accounts could not be looked at now");
-                if !self.connections.is_trusted() && !self.running.is_empty() {
+                if !self.parts.connections.is_trusted() && !self.running.is_empty() {
                     tracing::warn!("the leases could not be renewed in time: every account is let go");
                     let all: Vec<AccountId> = self.running.keys().copied().collect();
                     self.end(&all).await;
@@ -160,15 +144,16 @@ impl Supervisor {
     }
 
     fn instance(&self) -> String {
-        format!("{INSTANCE}:{}", self.owner)
+        format!("{INSTANCE}:{}", self.parts.owner)
     }
 
     async fn look(&self) -> Result<Look, StoreError> {
-        let due = self.renewed.is_none_or(|at| at.elapsed() >= self.timings.lease_renew);
-        let (owner, ttl, instance) = (self.owner, self.timings.lease_ttl, self.instance());
+        let due = self.renewed.is_none_or(|at| at.elapsed() >= self.parts.timings.lease_renew);
+        let (owner, ttl, instance) = (self.parts.owner, self.parts.timings.lease_ttl, self.instance());
         let mut names: Vec<String> = self.running.keys().map(|account| lease_of(*account)).collect();
         names.push(instance.clone());
-        self.control
+        self.parts
+            .control
             .run(move |tx| {
                 let renewed = match due {
                     true => {
@@ -200,7 +185,7 @@ impl Supervisor {
     }
 
     async fn follow(&mut self, look: &Look) -> Result<(), StoreError> {
-        self.unreadable.retain(|_, (_, since)| since.elapsed() < self.timings.account_retry);
+        self.unreadable.retain(|_, (_, since)| since.elapsed() < self.parts.timings.account_retry);
         self.refused.retain(|account, version| {
             look.accounts.iter().any(|row| row.account.id == *account && row.credential_version == *version)
         });
@@ -214,7 +199,7 @@ impl Supervisor {
         let others: BTreeSet<AccountId> = look
             .leases
             .iter()
-            .filter(|lease| lease.owner != self.owner)
+            .filter(|lease| lease.owner != self.parts.owner)
             .filter_map(|lease| account_of(&lease.name))
             .collect();
         // Those with other credentials than they are connected with are given back and taken anew: whatever was said of
@@ -244,7 +229,7 @@ impl Supervisor {
             }
             // A new owner renews at once: its time ran while it waited for what the owner before had under way.
             self.renewed = None;
-            self.woken.notify_one();
+            self.parts.woken.notify_one();
         }
         self.show(look, &others);
         Ok(())
@@ -254,7 +239,7 @@ impl Supervisor {
         let version = row.credential_version;
         let (unreadable, refused) = (self.unreadable.get(&row.account.id), self.refused.get(&row.account.id));
         row.state != plimsoll_auth::vault::CredentialState::Invalid
-            && self.connections.links.offers(row.account.environment)
+            && self.parts.connections.links.offers(row.account.environment)
             && unreadable.is_none_or(|(of, _)| *of != version)
             && refused.is_none_or(|of| *of != version)
     }
@@ -271,8 +256,9 @@ impl Supervisor {
 
     async fn release(&self, accounts: &[AccountId]) -> Result<(), StoreError> {
         let names: Vec<String> = accounts.iter().map(|account| lease_of(*account)).collect();
-        let owner = self.owner;
-        self.control
+        let owner = self.parts.owner;
+        self.parts
+            .control
             .run(move |tx| {
                 if tx.release_leases(&names, owner)? > 0 {
                     wake_all(tx);
@@ -284,17 +270,17 @@ impl Supervisor {
 
     /// Takes what is free of these; one by one where an open effect of an earlier owner makes the whole fail.
     async fn acquire(&self, accounts: &[AccountId]) -> Result<Vec<(AccountId, FenceToken)>, StoreError> {
-        let (owner, ttl) = (self.owner, self.timings.lease_ttl);
+        let (owner, ttl) = (self.parts.owner, self.parts.timings.lease_ttl);
         let names: Vec<String> = accounts.iter().map(|account| lease_of(*account)).collect();
         let all = names.clone();
-        let taken = match self.control.run(move |tx| tx.acquire_leases(&all, owner, ttl)).await {
+        let taken = match self.parts.control.run(move |tx| tx.acquire_leases(&all, owner, ttl)).await {
             Ok(taken) => taken,
             Err(error) if names.len() == 1 => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "accounts are taken one by one");
                 let mut taken = Vec::new();
                 for name in names {
-                    match self.control.run(move |tx| tx.acquire_leases(&[name], owner, ttl)).await {
+                    match self.parts.control.run(move |tx| tx.acquire_leases(&[name], owner, ttl)).await {
                         Ok(one) => taken.extend(one),
                         Err(error) => tracing::debug!(%error, "an account could not be taken now"),
                     }
@@ -306,96 +292,13 @@ impl Supervisor {
     }
 
     fn begin(&mut self, row: &TradingAccount, token: FenceToken) {
-        let Some(connection) = self.connections.links.connect(row) else { return };
+        let Some(connection) = self.parts.connections.links.connect(row) else { return };
         let account = row.account.id;
         self.marks.remove(&account);
-        let teller = self.connections.links.teller(row);
-        let tasks = self.shop.open(&connection, Fence::new(account, token), teller);
+        let teller = self.parts.connections.links.teller(row);
+        let tasks = self.parts.shop.open(&connection, Fence::new(account, token), teller);
         tracing::info!(account.id = %account, user.id = %row.account.user_id, "the account is connected here");
-        self.running.insert(account, Running { connection, token, told: false, tasks });
-    }
-
-    /// Shows requests and jobs how things stand.
-    fn show(&mut self, look: &Look, others: &BTreeSet<AccountId>) {
-        let ready: BTreeSet<AccountId> = look
-            .leases
-            .iter()
-            .filter(|lease| lease.ready && lease.owner != self.owner)
-            .filter_map(|lease| account_of(&lease.name))
-            .collect();
-        let known = |row: &TradingAccount| {
-            let running = self.running.get(&row.account.id);
-            Known {
-                row: row.clone(),
-                here: running.map(|running| Arc::clone(&running.connection)),
-                ready_elsewhere: running.is_none() && ready.contains(&row.account.id),
-                unreadable: self.unreadable.get(&row.account.id).is_some_and(|(of, _)| *of == row.credential_version),
-            }
-        };
-        let picture = Picture {
-            by_user: look.accounts.iter().map(|row| (row.account.user_id, known(row))).collect(),
-            users: look.accounts.iter().map(|row| (row.account.id, row.account.user_id)).collect(),
-            elsewhere: others.iter().map(ToString::to_string).collect(),
-        };
-        self.connections.take_back(self.timings.account_lent, |connection| {
-            !picture.of_account(connection.account).is_some_and(|known| {
-                known.here.is_none() && known.row.credential_version == connection.version
-            })
-        });
-        self.connections.show(picture);
-        self.mark_for_others();
-    }
-
-    /// Price ticks are told by the instance that the user's sockets are at, whichever has the account.
-    fn mark_for_others(&mut self) {
-        let picture = self.connections.picture();
-        for known in picture.by_user.values() {
-            let user = known.row.account.user_id;
-            if known.here.is_none() && !known.is_refused() && self.shop.hub.is_heard(user) {
-                drop(self.connections.client(known));
-            }
-        }
-        let lent = self.connections.lent();
-        self.marks.retain(|_, (of, _)| lent.iter().any(|connection| Arc::ptr_eq(connection, of)));
-        for connection in lent {
-            if !self.marks.contains_key(&connection.account) {
-                let marks = self.shop.mark(&connection);
-                self.marks.insert(connection.account, (connection, marks));
-            }
-        }
-    }
-
-    /// Nothing is connected here any more, and what other instances have is not known.
-    fn forget_connections(&self) {
-        let picture = self.connections.picture();
-        let alone = |(user, known): (&plimsoll_core_domain::UserId, &Known)| {
-            (*user, Known { here: None, ready_elsewhere: false, ..known.clone() })
-        };
-        self.connections.show(Picture {
-            by_user: picture.by_user.iter().map(alone).collect(),
-            users: picture.users.clone(),
-            elsewhere: picture.elsewhere.clone(),
-        });
-    }
-
-    pub(super) fn running(&mut self, account: AccountId, version: i64) -> Option<&mut Running> {
-        self.running.get_mut(&account).filter(|running| running.connection.version == version)
-    }
-
-    pub(super) fn set_unreadable(&mut self, account: AccountId, version: i64) {
-        self.unreadable.insert(account, (version, Instant::now()));
-    }
-
-    pub(super) fn is_refused(&self, account: AccountId, version: i64) -> bool {
-        self.refused.get(&account) == Some(&version)
-    }
-
-    pub(super) fn set_refused(&mut self, account: AccountId, version: i64) {
-        self.refused.insert(account, version);
-    }
-
-    pub(super) fn write_later(&mut self, told: Told) {
-        self.unwritten.push(told);
+        self.running.insert(account, Running { connection, told: false, tasks });
     }
 
     /// Ends everything and gives it back, so that another instance can have it at once.
@@ -405,8 +308,9 @@ impl Supervisor {
         self.end(&all).await;
         self.forget_connections();
         names.push(self.instance());
-        let owner = self.owner;
+        let owner = self.parts.owner;
         let given = self
+            .parts
             .control
             .run(move |tx| {
                 let given = tx.release_leases(&names, owner)?;

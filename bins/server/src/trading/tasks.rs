@@ -37,27 +37,31 @@ pub(super) struct AccountTasks(Vec<JoinHandle<()>>);
 impl Shop {
     /// Starts everything for an account that this instance has.
     pub(super) fn open(&self, connection: &Arc<Connection>, fence: Fence, teller: Teller) -> AccountTasks {
-        let sink = Sink::new(Arc::clone(connection), self.jobs.clone(), Arc::clone(&self.clock), fence, teller);
+        let sink =
+            Sink::new(Arc::clone(connection), self.jobs.clone(), Arc::clone(&self.clock), fence, teller);
         let account = connection.account;
         let (follower, starts) = (sink.clone(), Arc::clone(&self.starts));
         let follow = move || sink::follow(follower.clone(), Arc::clone(&starts));
         let compare = move || sink::compare(sink.clone());
-        let mut tasks = vec![
+        AccountTasks(vec![
             self.runtime.spawn(lasting(account, follow)),
             self.runtime.spawn(lasting(account, compare)),
-        ];
-        tasks.extend(self.mark(connection).0);
-        AccountTasks(tasks)
+            self.marks(connection),
+        ])
     }
 
     /// Starts the price marks alone.
     pub(super) fn mark(&self, connection: &Arc<Connection>) -> AccountTasks {
+        AccountTasks(vec![self.marks(connection)])
+    }
+
+    fn marks(&self, connection: &Arc<Connection>) -> JoinHandle<()> {
         let (connection, db) = (Arc::clone(connection), self.jobs.clone());
         let (hub, clock) = (self.hub.clone(), Arc::clone(&self.clock));
         let account = connection.account;
         let marks =
             move || Marks::new(Arc::clone(&connection), db.clone(), hub.clone(), Arc::clone(&clock)).run();
-        AccountTasks(vec![self.runtime.spawn(lasting(account, marks))])
+        self.runtime.spawn(lasting(account, marks))
     }
 }
 

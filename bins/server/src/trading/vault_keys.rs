@@ -9,8 +9,8 @@ use plimsoll_auth::vault::{self, BrokerName, Opened};
 use plimsoll_broker::{CredentialError, CredentialSource, Credentials};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Clock, UserId};
-use plimsoll_crypto::KeyRing;
 use plimsoll_storage::Db;
+use plimsoll_storage::platform::keys::PlatformKeys;
 use secrecy::ExposeSecret;
 
 use super::reports::{Report, Teller};
@@ -19,7 +19,7 @@ use super::reports::{Report, Teller};
 #[derive(Clone)]
 pub(super) struct VaultDoor {
     pub(super) db: Db,
-    pub(super) ring: Arc<KeyRing>,
+    pub(super) keys: Arc<PlatformKeys>,
     pub(super) clock: Arc<dyn Clock>,
     /// How long opened keys may be used again.
     pub(super) keep: Duration,
@@ -49,11 +49,11 @@ impl VaultKeys {
     }
 
     async fn open(&self) -> Result<Credentials, CredentialError> {
-        let (user, ring, now) = (self.user, Arc::clone(&self.door.ring), self.door.clock.now());
+        let (user, own, now) = (self.user, Arc::clone(&self.door.keys), self.door.clock.now());
         let opened = self
             .door
             .db
-            .run(move |tx| vault::open(tx, &ring, user, BrokerName::Alpaca, &Act::without_request(now)))
+            .run(move |tx| vault::open(tx, &own.ring, user, BrokerName::Alpaca, &Act::without_request(now)))
             .await
             .map_err(|error| CredentialError::Unavailable(error.to_string()))?;
         match opened {

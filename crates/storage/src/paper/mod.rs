@@ -52,6 +52,7 @@ pub struct Batch {
     orders: HashMap<OrderId, OrderRecord>,
     executions: Vec<Execution>,
     keys: Vec<ApiKey>,
+    revoked: Vec<(AccountId, String)>,
     watchlists: HashMap<Uuid, WatchlistChange>,
 }
 
@@ -79,7 +80,14 @@ impl Batch {
 
     /// Adds a client's key; its account must be on disk or in this batch.
     pub fn add_key(&mut self, key: ApiKey) {
+        self.revoked.retain(|(_, id)| *id != key.key_id);
         self.keys.push(key);
+    }
+
+    /// Removes a client's key.
+    pub fn revoke_key(&mut self, account: AccountId, key_id: &str) {
+        self.keys.retain(|key| key.key_id != key_id);
+        self.revoked.push((account, key_id.to_owned()));
     }
 
     /// Writes a watchlist, new or changed.
@@ -100,6 +108,7 @@ impl Batch {
             && self.orders.is_empty()
             && self.executions.is_empty()
             && self.keys.is_empty()
+            && self.revoked.is_empty()
             && self.watchlists.is_empty()
     }
 }

@@ -136,6 +136,13 @@ impl Tx<'_> {
     }
 
     fn save_seldom_written(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        for (account, key_id) in &batch.revoked {
+            sql_query("DELETE FROM api_keys WHERE account_id = $1 AND key_id = $2")
+                .bind::<SqlUuid, _>(account)
+                .bind::<Text, _>(key_id)
+                .execute(self.conn())
+                .store()?;
+        }
         for key in &batch.keys {
             sql_query(
                 "INSERT INTO api_keys (account_id, key_id, secret_sha256) VALUES ($1, $2, $3) \

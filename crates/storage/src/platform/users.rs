@@ -74,6 +74,26 @@ impl TryFrom<AccountRow> for Account {
     }
 }
 
+impl Tx<'_> {
+    /// The active administrator who was made first.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn first_admin(&mut self) -> Result<Option<UserId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Id {
+            #[diesel(sql_type = BigInt)]
+            id: i64,
+        }
+        let row =
+            prepared("SELECT id FROM users WHERE role = 'admin' AND state = 'active' ORDER BY id LIMIT 1")
+                .get_result::<Id>(self.conn())
+                .optional()
+                .store()?;
+        Ok(row.map(|row| UserId(row.id)))
+    }
+}
+
 impl AccountStore for Tx<'_> {
     fn account_by_email(&mut self, email: &EmailAddress) -> Result<Option<Account>, StoreError> {
         prepared(concat!(
