@@ -1,0 +1,274 @@
+//! A simulator, a database and instances of the server over both, all of them processes; users with keys of their own.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use plimsoll_auth::ports::{AccountStore, SessionStore};
+use plimsoll_auth::vault::{self, BrokerKeys, BrokerName, Saved, VaultKeys};
+use plimsoll_auth::{Act, EmailAddress, NewUser, Role, Session, Transport};
+use plimsoll_core_domain::order::Environment;
+use plimsoll_core_domain::{Clock, StoreError, SystemClock, UserId};
+use plimsoll_crypto::passwords::PasswordHash;
+use plimsoll_crypto::tokens::SecretToken;
+use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
+use plimsoll_storage::Db;
+use plimsoll_storage::platform::keys::PlatformKeys;
+use plimsoll_testkit::{ChildGuard, TestDb, free_port, program};
+use reqwest::{Method, StatusCode};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::config::plimsoll;
+use crate::demo::Client;
+
+/// For what happens at once, on a machine that is busy.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+const KEY: &str = "c2l4dGVlbiByYW5kb20gd29yZHMgb2YgYSB0ZXN0ISE=";
+/// An argon2id hash of no password that anybody knows.
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$J5mPVCNJZ+3Wq4NUnKqzW3oLQsVw8qjMSYbWlOWcfzE";
+
+pub(super) struct World {
+    pub(super) database: TestDb,
+    pub(super) db: Db,
+    ring: KeyRing,
+    pepper: plimsoll_crypto::Pepper,
+    folder: TempDir,
+    pub(super) broker: String,
+    _broker: ChildGuard,
+    _books: TestDb,
+    login: Value,
+    http: reqwest::Client,
+}
+
+/// A user with an account of their own at the simulator.
+pub(super) struct Trader {
+    pub(super) id: UserId,
+    pub(super) token: String,
+    /// At the simulator.
+    pub(super) account: String,
+    pub(super) key: String,
+    secret: String,
+}
+
+/// A running server.
+pub(super) struct Instance {
+    pub(super) child: ChildGuard,
+    url: String,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        plimsoll_broker::install_crypto_provider();
+        let (database, books, folder) =
+            (TestDb::platform(), TestDb::paper(), tempfile::tempdir().unwrap());
+        let mut command = Command::new(program("paper-broker"));
+        command.args(["--json", "--rate-limit", "off", "--fixed-price", "100", "--database-url", books.url()]);
+        command.arg("--data-dir").arg(folder.path().join("broker"));
+        let mut broker = ChildGuard::spawn(command);
+        let said: Value = serde_json::from_str(&broker.line(PATIENCE)).unwrap();
+        let stretching = Stretching::new([7; 16].to_vec(), 600_000).unwrap();
+        let ring = KeyRing::new(&MasterKey::parse(KEY, &stretching).unwrap());
+        let db = database.db();
+        let keys = PlatformKeys::load_or_create(&db, &ring, &mut OsRandom).unwrap();
+        let pepper = keys.pepper.clone();
+        let db = db.with_keys(std::sync::Arc::new(keys));
+        Self {
+            database,
+            db,
+            ring,
+            pepper,
+            folder,
+            broker: said["url"].as_str().unwrap().to_owned(),
+            _broker: broker,
+            _books: books,
+            login: said["accounts"][0].clone(),
+            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap(),
+        }
+    }
+
+    /// Starts a server. Its settings have the simulator's first login; there is no administrator whose it could be.
+    pub(super) async fn serve(&self, name: &str) -> Instance {
+        let bind = format!("127.0.0.1:{}", free_port());
+        let mut command = plimsoll(self.folder.path());
+        command.args(["serve", "--bind", &bind]);
+        command.env("DATABASE_URL", self.database.url()).env("PROFILE", "development");
+        command.env("ENCRYPTION_KEY", KEY).env("DATA_DIR", self.folder.path().join(name));
+        command.env("ALPACA_API_KEY", self.login["api_key"].as_str().unwrap());
+        command.env("ALPACA_API_SECRET", self.login["api_secret"].as_str().unwrap());
+        command.env("ALPACA_BASE_URL", &self.broker).env("METRICS_ADDR", "127.0.0.1:0");
+        command.env("ARGON2_MEMORY_KIB", "12288").env("LOG_LEVEL", "error").env("RATE_LIMIT_ORDERS", "off");
+        let instance = Instance { child: ChildGuard::spawn(command), url: format!("http://{bind}") };
+        let url = format!("{}/health/ready", instance.url);
+        until("the server is ready", async || {
+            self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+        instance
+    }
+
+    /// A call of the simulator's own routes.
+    pub(super) async fn sim(&self, method: Method, path: &str, body: Value) -> Value {
+        let mut request = self.http.request(method, format!("{}/_sim/{path}", self.broker));
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null)
+    }
+
+    /// How many stream connections each account at the simulator has.
+    pub(super) async fn streams(&self, account: &str) -> u64 {
+        let rows = self.sim(Method::GET, "streams", Value::Null).await;
+        let row = rows.as_array().unwrap().iter().find(|row| row["account"] == account);
+        row.map_or(0, |row| row["connections"].as_u64().unwrap())
+    }
+
+    /// A signed-in user with a key of an account of their own at the simulator.
+    pub(super) async fn trader(&self, name: &str) -> Trader {
+        let login = self.sim(Method::POST, "accounts", json!({})).await;
+        let text = |field: &str| login[field].as_str().unwrap().to_owned();
+        let (id, token) = self.user(name);
+        let (account, key, secret) = (text("account_id"), text("api_key"), text("api_secret"));
+        let trader = Trader { id, token, account, key, secret };
+        self.save_key(&trader);
+        trader
+    }
+
+    fn user(&self, name: &str) -> (UserId, String) {
+        let now = SystemClock.now();
+        let user = NewUser {
+            email: EmailAddress::parse(&format!("{name}@example.com")).unwrap(),
+            display_name: None,
+            role: Role::User,
+            password_hash: PasswordHash::parse(HASH).unwrap(),
+            email_verified_at: Some(now),
+            created_at: now,
+        };
+        let token = SecretToken::generate(&mut OsRandom);
+        let digest = token.digest();
+        let id = self
+            .db
+            .run_blocking(|tx| {
+                let id = tx.insert_user(&user)?;
+                let session = Session {
+                    id: Uuid::from_u128(0x5e55 << 96 | u128::try_from(id.0).unwrap()),
+                    user_id: id,
+                    created_at: now,
+                    last_seen_at: now,
+                    idle_expires_at: now + TimeDelta::minutes(30),
+                    expires_at: now + TimeDelta::hours(12),
+                    revoked_at: None,
+                    ip: None,
+                    user_agent: None,
+                    step_up_until: None,
+                    step_up_ip: None,
+                    transport: Transport::Bearer,
+                };
+                tx.insert_session(&digest, &session)?;
+                Ok::<_, StoreError>(id)
+            })
+            .unwrap();
+        (id, token.expose_text().expose_secret().to_owned())
+    }
+
+    /// Saves the trader's key pair as it is now. Nobody is woken: the next regular look finds it.
+    pub(super) fn save_key(&self, trader: &Trader) {
+        let keys = BrokerKeys::parse(trader.key.clone().into(), trader.secret.clone().into()).unwrap();
+        let (installation, act) =
+            (VaultKeys { ring: &self.ring, pepper: &self.pepper }, Act::without_request(SystemClock.now()));
+        let (environment, broker, user) = (Environment::Paper, BrokerName::Alpaca, trader.id);
+        let saved = self.db.run_blocking(|tx| {
+            vault::save(tx, installation, Some(user), user, broker, environment, &keys, &act, &mut OsRandom)
+        });
+        assert!(matches!(saved.unwrap(), Saved::Done(_)));
+    }
+
+    pub(super) fn delete_key(&self, trader: &Trader) {
+        let act = Act::without_request(SystemClock.now());
+        let removed = self
+            .db
+            .run_blocking(|tx| vault::remove(tx, Some(trader.id), trader.id, BrokerName::Alpaca, &act));
+        assert!(removed.unwrap());
+    }
+
+    /// Another key pair of the trader's account at the simulator, not saved yet.
+    pub(super) async fn next_key(&self, trader: &mut Trader) {
+        let login = self.sim(Method::POST, "keys", json!({ "account_id": trader.account })).await;
+        trader.key = login["api_key"].as_str().unwrap().to_owned();
+        trader.secret = login["api_secret"].as_str().unwrap().to_owned();
+    }
+
+    /// The simulator refuses the trader's key from now on.
+    pub(super) async fn revoke(&self, key: &str) {
+        self.sim(Method::DELETE, &format!("keys/{key}"), Value::Null).await;
+    }
+
+    pub(super) fn state(&self, trader: &Trader) -> String {
+        let query = format!("SELECT state FROM broker_credentials WHERE user_id = {}", trader.id);
+        self.database.rows(&query).first().map_or_else(String::new, |row| row["state"].as_str().unwrap().into())
+    }
+
+    pub(super) fn count(&self, from: &str) -> i64 {
+        self.database.rows(&format!("SELECT count(*)::bigint AS n FROM {from}"))[0]["n"].as_i64().unwrap()
+    }
+
+    /// The client ids of the orders at the simulator, of one account or all.
+    pub(super) async fn orders_at_broker(&self, account: Option<&str>) -> Vec<String> {
+        let filter = account.map(|account| format!("?account={account}")).unwrap_or_default();
+        let rows = self.sim(Method::GET, &format!("orders{filter}"), Value::Null).await;
+        rows.as_array().unwrap().iter().map(|row| row["client_order_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Instance {
+    pub(super) fn client(&self, world: &World, trader: &Trader) -> Client {
+        Client { url: self.url.clone(), http: world.http.clone(), token: trader.token.clone() }
+    }
+}
+
+/// Places an order to buy one share, and answers its client id; waits while the account is not ready.
+pub(super) async fn buy(client: &Client, key: &str) -> String {
+    let body = json!({"symbol": "SPY", "side": "buy", "type": "market", "time_in_force": "day", "qty": "1"});
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sent = client.send(Method::POST, "/orders", Some(key), Some(body.to_string())).await;
+        match sent {
+            Ok((status, answer, _)) if status.is_success() => {
+                return answer["client_order_id"].as_str().unwrap().to_owned();
+            }
+            Ok((status, answer, _)) => {
+                let waits = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::NOT_FOUND;
+                assert!(waits && Instant::now() < deadline, "{status} {answer}");
+            }
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits for something, and answers how long it took.
+pub(super) async fn until(what: &str, met: impl AsyncFn() -> bool) -> Duration {
+    let began = Instant::now();
+    while !met().await {
+        assert!(began.elapsed() < PATIENCE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    began.elapsed()
+}
+
+/// Resident memory of a process, in KiB.
+pub(super) fn resident(child: &ChildGuard) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Now, for what is compared with the simulator's log.
+pub(super) fn now() -> chrono::DateTime<Utc> {
+    SystemClock.now()
+}
