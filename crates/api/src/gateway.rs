@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use plimsoll_auth::vault::BrokerKeys;
 use plimsoll_core_domain::broker::{BoxFuture, BrokerAccount, BrokerAsset, HistoryQuery, PortfolioHistory};
+use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Price, Symbol, UserId};
 
 /// Why the broker could not be asked.
@@ -65,6 +67,15 @@ pub struct SeenAccount {
     pub stale: bool,
 }
 
+/// What the broker says of the account that a key pair opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedAccount {
+    /// The broker's own number of the account.
+    pub broker_account: String,
+    /// The broker's word for the account's state.
+    pub status: String,
+}
+
 /// The brokers, from the routes' side. No call is made inside a transaction.
 pub trait TradingGateway: Send + Sync {
     /// An instrument, from a cache where possible.
@@ -83,6 +94,18 @@ pub trait TradingGateway: Send + Sync {
     ) -> BoxFuture<'a, Result<PortfolioHistory, GatewayError>>;
     /// The broker's last price of a symbol, where one was seen lately.
     fn price(&self, user: UserId, symbol: &Symbol) -> Option<Price>;
+    /// Tries a key pair at the broker of an environment; nothing is kept of it.
+    fn check(
+        &self,
+        user: UserId,
+        keys: BrokerKeys,
+        environment: Environment,
+    ) -> BoxFuture<'_, Result<CheckedAccount, GatewayError>>;
+    /// Whether a key can be one of the environment, as far as its form tells; the error says why not.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn check_key_form(&self, environment: Environment, key_id: &str) -> Result<(), String>;
     /// Whether the user's account takes orders: it was compared with the broker, by whichever instance has it.
     fn trading(&self, user: UserId) -> Trading;
 }

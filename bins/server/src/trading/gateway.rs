@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_api::gateway::{GatewayError, SeenAccount, Trading, TradingGateway};
+use plimsoll_api::gateway::{CheckedAccount, GatewayError, SeenAccount, Trading, TradingGateway};
+use plimsoll_auth::vault::BrokerKeys;
+use plimsoll_broker::StaticCredentials;
 use plimsoll_core_domain::broker::{BoxFuture, BrokerAsset, BrokerError, HistoryQuery, PortfolioHistory};
+use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{Price, Symbol, UserId};
+use plimsoll_crypto::OsRandom;
+use secrecy::ExposeSecret;
 
 use super::connection::Connection;
 use super::connections::{Connections, Known};
+use crate::service::random_seed;
 
 /// How long an instrument is taken as it was seen, and how long one that the broker does not know.
 const ASSET_LIFE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(10));
@@ -139,6 +145,25 @@ impl TradingGateway for Connections {
         let mut seen = connection.seen();
         seen.asked = Some(Instant::now());
         seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
+    }
+
+    fn check(
+        &self,
+        _user: UserId,
+        keys: BrokerKeys,
+        environment: Environment,
+    ) -> BoxFuture<'_, Result<CheckedAccount, GatewayError>> {
+        let credentials = StaticCredentials::new(keys.api_key.expose_secret(), keys.api_secret);
+        let seed = random_seed(&mut OsRandom);
+        Box::pin(async move {
+            let adapter = self.links.servers.adapter(environment, Arc::new(credentials), seed);
+            let account = adapter.ok_or(GatewayError::NotOffered)?.account().await.map_err(gateway_error)?;
+            Ok(CheckedAccount { broker_account: account.number, status: account.status })
+        })
+    }
+
+    fn check_key_form(&self, environment: Environment, key_id: &str) -> Result<(), String> {
+        self.links.servers.check_key_form(environment, key_id)
     }
 
     fn trading(&self, user: UserId) -> Trading {

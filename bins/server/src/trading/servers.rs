@@ -19,6 +19,14 @@ pub trait BrokerServers: Send + Sync {
 
     /// Whether there is a broker for the environment.
     fn offers(&self, environment: Environment) -> bool;
+
+    /// Whether a key can be one of the environment, as far as its form tells.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check_key_form(&self, _environment: Environment, _key_id: &str) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Alpaca's servers, or what stands in for them.
@@ -52,5 +60,11 @@ impl BrokerServers for AlpacaServers {
 
     fn offers(&self, environment: Environment) -> bool {
         self.of(environment).is_some()
+    }
+
+    fn check_key_form(&self, environment: Environment, key_id: &str) -> Result<(), String> {
+        self.of(environment)
+            .map_or(Ok(()), |server| server.config().check_key(key_id))
+            .map_err(|why| why.to_string())
     }
 }

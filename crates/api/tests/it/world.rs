@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use plimsoll_api::Served;
-use plimsoll_api::gateway::{GatewayError, SeenAccount, Trading, TradingGateway};
+use plimsoll_api::gateway::{CheckedAccount, GatewayError, SeenAccount, Trading, TradingGateway};
 use plimsoll_api::logins::Logins;
 use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::routes::openapi::OpenApiText;
@@ -23,6 +23,7 @@ use plimsoll_api::waiters::Waiters;
 use plimsoll_api::ws::{WebSockets, WsSettings};
 use plimsoll_auth::api_tokens::{Scope, TokenRecord};
 use plimsoll_auth::ports::{AccountStore, ApiTokenStore};
+use plimsoll_auth::vault::BrokerKeys;
 use plimsoll_auth::{AccountPolicy, NewUser, Role};
 use plimsoll_core_domain::broker::{BrokerAsset, HistoryQuery, PortfolioHistory};
 use plimsoll_core_domain::order::Environment;
@@ -98,6 +99,19 @@ impl TradingGateway for NoBroker {
     fn price(&self, _: UserId, _: &Symbol) -> Option<Price> {
         None
     }
+    fn check(
+        &self,
+        _: UserId,
+        _: BrokerKeys,
+        _: Environment,
+    ) -> BoxFuture<'_, Result<CheckedAccount, GatewayError>> {
+        Box::pin(async { Err(GatewayError::Unavailable { retry_after: Duration::from_secs(1) }) })
+    }
+
+    fn check_key_form(&self, _: Environment, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     fn trading(&self, _: UserId) -> Trading {
         Trading::Open
     }

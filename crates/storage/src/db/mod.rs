@@ -4,7 +4,7 @@ mod admission;
 mod counter;
 pub(crate) mod errors;
 mod pool;
-#[cfg(feature = "platform")]
+#[cfg(any(feature = "platform", feature = "paper"))]
 pub(crate) mod prepared;
 pub(crate) mod settings;
 mod tx;

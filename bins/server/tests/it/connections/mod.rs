@@ -41,7 +41,8 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
     assert!(took < AT_ONCE, "{took:?}");
     world.revoke(&old).await;
     let id = buy(&of_ann, "a2").await;
-    until("it is at the broker", async || world.orders_at_broker(Some(&ann.account)).await.contains(&id)).await;
+    until("it is at the broker", async || world.orders_at_broker(Some(&ann.account)).await.contains(&id))
+        .await;
     assert_eq!(world.state(&ann), "valid");
 
     // A key that is deleted leaves no stream behind, and takes nobody else's along.
@@ -59,8 +60,7 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
 
     // A key that the broker refuses: its user is told, and nothing more is tried with it.
     let mails = format!("mail_outbox WHERE user_id = {}", bob.id);
-    let alerts =
-        format!("stream_event WHERE stream_id = {} AND kind = 'system_alert'", bob.id);
+    let alerts = format!("stream_event WHERE stream_id = {} AND kind = 'system_alert'", bob.id);
     let before = (world.count(&mails), world.count(&alerts));
     world.revoke(&bob.key).await;
     let took = until("the key is known to be refused", async || world.state(&bob) == "invalid").await;
@@ -82,7 +82,8 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
     world.next_key(&mut bob).await;
     world.save_key(&bob);
     let id = buy(&of_bob, "b4").await;
-    until("it is at the broker", async || world.orders_at_broker(Some(&bob.account)).await.contains(&id)).await;
+    until("it is at the broker", async || world.orders_at_broker(Some(&bob.account)).await.contains(&id))
+        .await;
     assert_eq!(world.orders_at_broker(Some(&ann.account)).await.len(), 2);
 }
 
@@ -167,4 +168,54 @@ async fn two_instances_share_the_accounts_and_one_takes_over_from_the_other() {
     let took = until("the other one has everything", async || shares(&holders(&world)) == [6]).await;
     println!("taken over {took:?} after the end of an instance");
     assert!(took < AT_ONCE, "{took:?}");
+}
+
+/// Two hundred accounts on one instance: each with its client and its stream, and memory that stays where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_accounts_on_one_instance_take_little_memory_and_keep_it() {
+    const ACCOUNTS: usize = 200;
+    /// Of a mix of orders, looks at accounts and changes of keys.
+    const ROUNDS: usize = 30;
+    /// What allocators and caches may still take while the mix runs.
+    const MAY_GROW_KIB: i64 = 48 * 1024;
+
+    let world = World::new().await;
+    let instance = world.serve("one").await;
+    let before = resident(&instance.child);
+    let mut traders = Vec::new();
+    for n in 0..ACCOUNTS {
+        traders.push(world.trader(&format!("trader{n}")).await);
+    }
+    let followed = async || world.sim(Method::GET, "streams", Value::Null).await.as_array().unwrap().len();
+    let took = until("every account is followed", async || followed().await == ACCOUNTS).await;
+    let valid = "broker_credentials WHERE state = 'valid'";
+    until("every account is compared", async || world.count(valid) == ACCOUNTS as i64).await;
+    let connected = resident(&instance.child);
+    let each = (connected - before) / i64::try_from(ACCOUNTS).unwrap();
+    println!(
+        "{ACCOUNTS} accounts: {before} KiB before, {connected} KiB connected (in {took:?}), {each} KiB an account"
+    );
+
+    let (mut placed, mut warm) = (0, 0);
+    for round in 0..ROUNDS {
+        for at in 0..10 {
+            let n = (round * 37 + at * 19) % ACCOUNTS;
+            let client = instance.client(&world, &traders[n]);
+            buy(&client, &format!("{round}-{at}")).await;
+            placed += 1;
+            assert_eq!(client.get("/account").await.0.as_u16(), 200);
+        }
+        let changing = &mut traders[round * 7 % ACCOUNTS];
+        world.next_key(changing).await;
+        world.save_key(changing);
+        if round == ROUNDS / 3 {
+            warm = resident(&instance.child);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    until("all orders are at the broker", async || world.orders_at_broker(None).await.len() == placed).await;
+    until("every account is followed", async || followed().await == ACCOUNTS).await;
+    let after = resident(&instance.child);
+    println!("after the mix: {warm} KiB early, {after} KiB late");
+    assert!(after - connected < MAY_GROW_KIB, "{connected} KiB grew to {after} KiB");
 }

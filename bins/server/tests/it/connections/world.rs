@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use plimsoll_auth::ports::{AccountStore, SessionStore};
 use plimsoll_auth::vault::{self, BrokerKeys, BrokerName, Saved, VaultKeys};
 use plimsoll_auth::{Act, EmailAddress, NewUser, Role, Session, Transport};
@@ -63,10 +63,17 @@ pub(super) struct Instance {
 impl World {
     pub(super) async fn new() -> Self {
         plimsoll_broker::install_crypto_provider();
-        let (database, books, folder) =
-            (TestDb::platform(), TestDb::paper(), tempfile::tempdir().unwrap());
+        let (database, books, folder) = (TestDb::platform(), TestDb::paper(), tempfile::tempdir().unwrap());
         let mut command = Command::new(program("paper-broker"));
-        command.args(["--json", "--rate-limit", "off", "--fixed-price", "100", "--database-url", books.url()]);
+        command.args([
+            "--json",
+            "--rate-limit",
+            "off",
+            "--fixed-price",
+            "100",
+            "--database-url",
+            books.url(),
+        ]);
         command.arg("--data-dir").arg(folder.path().join("broker"));
         let mut broker = ChildGuard::spawn(command);
         let said: Value = serde_json::from_str(&broker.line(PATIENCE)).unwrap();
@@ -210,7 +217,10 @@ impl World {
 
     pub(super) fn state(&self, trader: &Trader) -> String {
         let query = format!("SELECT state FROM broker_credentials WHERE user_id = {}", trader.id);
-        self.database.rows(&query).first().map_or_else(String::new, |row| row["state"].as_str().unwrap().into())
+        self.database
+            .rows(&query)
+            .first()
+            .map_or_else(String::new, |row| row["state"].as_str().unwrap().into())
     }
 
     pub(super) fn count(&self, from: &str) -> i64 {
@@ -221,7 +231,11 @@ impl World {
     pub(super) async fn orders_at_broker(&self, account: Option<&str>) -> Vec<String> {
         let filter = account.map(|account| format!("?account={account}")).unwrap_or_default();
         let rows = self.sim(Method::GET, &format!("orders{filter}"), Value::Null).await;
-        rows.as_array().unwrap().iter().map(|row| row["client_order_id"].as_str().unwrap().to_owned()).collect()
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["client_order_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -266,9 +280,4 @@ pub(super) fn resident(child: &ChildGuard) -> i64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// Now, for what is compared with the simulator's log.
-pub(super) fn now() -> chrono::DateTime<Utc> {
-    SystemClock.now()
 }

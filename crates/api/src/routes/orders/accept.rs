@@ -6,7 +6,7 @@ use actix_web::HttpResponse;
 use chrono::TimeDelta;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::{
-    NewOrder, Order, OrderClass, OrderSize, OrderSource, OrderStatus, SourceKind,
+    Environment, NewOrder, Order, OrderClass, OrderSize, OrderSource, OrderStatus, SourceKind,
 };
 use plimsoll_core_domain::stream::StreamId;
 use plimsoll_core_domain::views::{OrderView, json};
@@ -97,10 +97,7 @@ pub(crate) async fn accept(
             let detail = format!("open orders leave {left} of the position to be closed");
             Err(Problem::new("business_rule", detail))
         }
-        Ok(Accepted::LiveDisabled) => Err(Problem::new(
-            "live_trading_disabled",
-            "orders with real money are not allowed: PUT /account/live allows them",
-        )),
+        Ok(Accepted::LiveDisabled) => Err(live_disabled()),
         Ok(Accepted::AccountDisabled) => Err(Problem::new("business_rule", "the broker account is disabled")),
         Err(error) => Err(match error.kind() {
             StoreErrorKind::Contention => in_flight(),
@@ -143,7 +140,11 @@ async fn answer(
 /// Whether a new order may be taken: the state of the account's credentials, its instrument, and whether the account is
 /// compared with the broker.
 async fn may_take(state: &AppState, user: UserId, terms: &NewOrder) -> Result<(), Problem> {
-    let error = match state.gateway.trading(user) {
+    let trading = state.gateway.trading(user);
+    if trading != Trading::Open && is_live_disabled(state, user).await? {
+        return Err(live_disabled());
+    }
+    let error = match trading {
         Trading::Open | Trading::Reconciling => None,
         Trading::NoAccount => Some(GatewayError::NoAccount),
         Trading::KeyRefused => Some(GatewayError::KeyRefused),
@@ -159,6 +160,19 @@ async fn may_take(state: &AppState, user: UserId, terms: &NewOrder) -> Result<()
     }
     let detail = "the account is being compared with the broker; it takes orders when that is done";
     Err(Problem::new("reconciling", detail).retry_after(2))
+}
+
+/// Whether the user trades with real money and has not allowed it: what is wrong beside that is of no interest then.
+async fn is_live_disabled(state: &AppState, user: UserId) -> Result<bool, Problem> {
+    let account = state.db.read(move |tx| tx.account_of_user(user)).await?;
+    Ok(account.is_some_and(|account| account.environment == Environment::Live && !account.live_enabled))
+}
+
+fn live_disabled() -> Problem {
+    Problem::new(
+        "live_trading_disabled",
+        "orders with real money are not allowed: PUT /account/live allows them",
+    )
 }
 
 /// How long the broker is asked for an instrument.
