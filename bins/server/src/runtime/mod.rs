@@ -21,6 +21,7 @@ use plimsoll_observability::process::sample;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::keys::PlatformKeys;
+use secrecy::ExposeSecret;
 
 use self::brokers::Brokers;
 use crate::bootstrap::{Databases, Progress, Settle, StartError, is_locked, key_ring, prepare};
