@@ -1,6 +1,7 @@
 use std::sync::LazyLock;
 
 use chrono::TimeDelta;
+use plimsoll_crypto::tokens::{SecretToken, TokenDigest};
 use plimsoll_crypto::{InstallationKey, KeyPurpose, OsRandom};
 
 use super::*;

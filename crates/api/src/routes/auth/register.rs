@@ -36,8 +36,9 @@ pub struct Registered {
     status: &'static str,
 }
 
-/// Registers an account and mails a link that confirms its address. An address that has an account is answered alike; its
-/// owner is told by mail.
+/// Registers an account and mails a link that confirms its address. Until then others may register it, too: the account gets
+/// the password of the registration whose link is used. An address that has an account is answered alike; its owner is
+/// told by mail.
 #[utoipa::path(
     request_body = NewAccount,
     responses(

@@ -23,14 +23,15 @@ pub struct Asked {
 /// How a registration stands.
 #[derive(Serialize, ToSchema)]
 pub struct Status {
-    /// Whether the address was confirmed.
+    /// Whether the address was confirmed by a link of this registration.
     verified: bool,
     /// When the first link ends.
     #[schema(value_type = String, format = DateTime)]
     expires_at: At,
 }
 
-/// How a registration stands. One of an address that had an account stays unverified.
+/// How a registration stands. It stays unverified when the address had an account, or was
+/// confirmed by another registration.
 #[utoipa::path(
     params(Asked),
     responses(

@@ -28,7 +28,7 @@ pub struct Verified {
     status: &'static str,
 }
 
-/// Confirms the address that a link was mailed to. It signs nobody in.
+/// Confirms the address that a link was mailed to, and puts the password of its registration in force. It signs nobody in.
 #[utoipa::path(
     request_body = Link,
     responses(
