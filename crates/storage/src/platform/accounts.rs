@@ -122,8 +122,8 @@ impl Tx<'_> {
             .collect()
     }
 
-    /// Every account that is to be connected with its broker: it takes orders, its owner is active, and there is a
-    /// credential for its environment. In ascending order.
+    /// Every account that is to be connected with its broker: it takes orders, its owner is active or has orders that are
+    /// not final, and there is a credential for its environment. In ascending order.
     ///
     /// # Errors
     /// The store's own.
@@ -133,7 +133,8 @@ impl Tx<'_> {
             account_columns!(),
             ", c.version, c.state AS credential_state FROM accounts a \
              JOIN broker_credentials c ON c.user_id = a.user_id AND c.broker = a.broker AND c.environment = a.environment \
-             JOIN users u ON u.id = a.user_id WHERE a.state = 'active' AND u.state = 'active' ORDER BY a.id"
+             JOIN users u ON u.id = a.user_id WHERE a.state = 'active' AND (u.state = 'active' \
+             OR EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL)) ORDER BY a.id"
         ))
         .load::<TradingRow>(self.conn())
         .store()?

@@ -372,6 +372,19 @@ fn only_accounts_with_keys_for_their_environment_are_to_be_connected() {
     assert!(trading().is_empty(), "keys for play money open no account with real money");
 }
 
+/// ADM-6: what a disabled user has at the broker is followed to its end.
+#[test]
+fn a_disabled_users_open_orders_are_followed() {
+    let world = World::new();
+    let user = world.user;
+    saved(&world, user, "PKOFANN0000000000001");
+    world.accept(&accept(user, "k", market("SPY", Side::Buy, 1))).unwrap();
+    world.test.execute("UPDATE users SET state = 'disabled'");
+    assert_eq!(run(&world, |tx| tx.trading_accounts()).len(), 1);
+    world.test.execute("UPDATE orders SET status = 'canceled', closed_at = now()");
+    assert!(run(&world, |tx| tx.trading_accounts()).is_empty());
+}
+
 /// An order that comes in while its user changes the environment is taken for one of the two, or has to be sent again.
 #[test]
 fn orders_and_a_change_of_environment_wait_for_each_other() {
