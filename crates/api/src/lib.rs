@@ -40,7 +40,7 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, dev, fills, health, orders, pages, pnl, portfolio_history, positions,
+        account, admin, audit, auth, broker, dev, fills, health, orders, pages, pnl, portfolio_history, positions,
         problems,
     };
     config
@@ -90,6 +90,11 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(positions::get::get)
         .service(positions::close::close)
         .service(account::account)
+        .service(broker::live::put)
+        .service(broker::credentials_put::put)
+        .service(broker::credentials_list::list)
+        .service(broker::credentials_delete::delete)
+        .service(broker::credentials_test::test)
         .service(pnl::pnl)
         .service(portfolio_history::history)
         .service(dev::outbox)

@@ -58,6 +58,46 @@ macro_rules! shape {
     };
 }
 
+words!(
+    /// With whose money.
+    EnvironmentWord { Paper = "paper", Live = "live" }
+);
+words!(
+    /// The broker's word on a credential.
+    CredentialStateWord { Unverified = "unverified", Valid = "valid", Invalid = "invalid" }
+);
+
+shape!(
+    /// A credential for a broker. The keys themselves are never shown.
+    BrokerCredential {
+        broker: String,
+        environment: EnvironmentWord,
+        /// The last four characters of the key's id.
+        key_last4: String,
+        /// The same keys have the same one.
+        fingerprint: String,
+        state: CredentialStateWord,
+        updated_at: chrono::DateTime<chrono::Utc>,
+    }
+);
+shape!(
+    /// Credentials.
+    BrokerCredentialList { items: Vec<BrokerCredential>, next_cursor: Option<String> }
+);
+shape!(
+    /// The broker takes the keys.
+    CredentialTested {
+        ok: bool,
+        /// The account's status in the broker's words.
+        account_status: String,
+        environment: EnvironmentWord,
+    }
+);
+shape!(
+    /// Whether orders with real money are allowed.
+    LiveTrading { enabled: bool }
+);
+
 shape!(
     /// Where an order came from.
     Source { kind: String, id: Option<String> }

@@ -5,6 +5,7 @@ pub mod account;
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod broker;
 pub mod dev;
 pub mod fills;
 pub mod health;

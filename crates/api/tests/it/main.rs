@@ -8,6 +8,7 @@ mod api_tokens;
 mod audit;
 mod audit_coverage;
 mod basics;
+mod broker;
 mod callers;
 mod canary;
 mod gatekeeping;

@@ -92,6 +92,11 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("post", "/auth/2fa/regenerate-codes", Sessions, r#"{"code":"000000"}"#),
     ("post", "/auth/change-password", Sessions, r#"{"current_password":"x","new_password":"short"}"#),
     ("post", "/auth/logout", Sessions, ""),
+    ("get", "/broker/credentials", Sessions, ""),
+    ("post", "/broker/credentials/{broker}/test", Sessions, ""),
+    ("put", "/broker/credentials/{broker}", Proven, r#"{"api_key":"","api_secret":"","environment":"paper"}"#),
+    ("delete", "/broker/credentials/{broker}", Proven, ""),
+    ("put", "/account/live", Proven, r#"{"enabled":false}"#),
     ("delete", "/auth/sessions/{id}", Proven, ""),
     ("delete", "/auth/sessions", Proven, ""),
     ("post", "/auth/2fa/setup", Proven, "{}"),
@@ -152,6 +157,7 @@ fn path_of(pattern: &str) -> String {
         .replace("/admin/users/{id}", "/admin/users/999999")
         .replace("{id}", "0196a6b0-1111-7222-8333-444455556666")
         .replace("{symbol}", "SPY")
+        .replace("{broker}", "alpaca")
         .replace("{code}", "internal")
         .replace("{user_id}", "999999")
 }

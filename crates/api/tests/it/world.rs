@@ -99,17 +99,27 @@ impl TradingGateway for NoBroker {
     fn price(&self, _: UserId, _: &Symbol) -> Option<Price> {
         None
     }
+    /// What becomes of a key stands at its end.
     fn check(
         &self,
         _: UserId,
-        _: BrokerKeys,
+        keys: BrokerKeys,
         _: Environment,
     ) -> BoxFuture<'_, Result<CheckedAccount, GatewayError>> {
-        Box::pin(async { Err(GatewayError::Unavailable { retry_after: Duration::from_secs(1) }) })
+        let key = keys.api_key.expose_secret();
+        let answer = if key.ends_with("TAKEN") {
+            Ok(CheckedAccount { broker_account: "PA1".to_owned(), status: "ACTIVE".to_owned() })
+        } else if key.ends_with("REFUSED") {
+            Err(GatewayError::KeyRefused)
+        } else {
+            Err(GatewayError::Unavailable { retry_after: Duration::from_secs(1) })
+        };
+        Box::pin(async { answer })
     }
 
-    fn check_key_form(&self, _: Environment, _: &str) -> Result<(), String> {
-        Ok(())
+    fn check_key_form(&self, environment: Environment, key_id: &str) -> Result<(), String> {
+        let fits = key_id.starts_with(if environment == Environment::Paper { "PK" } else { "AK" });
+        if fits { Ok(()) } else { Err("the key is of the other environment".to_owned()) }
     }
 
     fn trading(&self, _: UserId) -> Trading {
