@@ -197,18 +197,24 @@ impl Tx<'_> {
         Ok(AccountId(row.id))
     }
 
-    /// Keeps the broker's own number of an account, the first time that it is seen. `false` when another one is on
-    /// record: the credentials belong to another account.
+    /// Keeps the broker's own number of an account: the first time that it is seen, and when the credentials are of
+    /// another account at the broker by now and nothing is held or open in the one before. `false` when something is, or
+    /// when the number is on record for the other environment: play money and real money are never mixed up.
     ///
     /// # Errors
     /// The store's own.
     pub fn claim_broker_account(&mut self, account: AccountId, number: &str) -> Result<bool, StoreError> {
         let changed = prepared(
-            "UPDATE accounts SET broker_account = ?, updated_at = now() \
-             WHERE id = ? AND (broker_account IS NULL OR broker_account = ?)",
+            "UPDATE accounts a SET broker_account = ?, updated_at = now() \
+             WHERE a.id = ? AND (a.broker_account IS NULL OR a.broker_account = ? \
+               OR (NOT EXISTS (SELECT 1 FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL) \
+                 AND NOT EXISTS (SELECT 1 FROM positions p WHERE p.account_id = a.id AND p.qty <> 0))) \
+             AND NOT EXISTS (SELECT 1 FROM accounts b WHERE b.user_id = a.user_id AND b.broker = a.broker \
+               AND b.environment <> a.environment AND b.broker_account = ?)",
         )
         .bind::<Text, _>(number)
         .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(number)
         .bind::<Text, _>(number)
         .execute(self.conn())
         .store()?;

@@ -293,9 +293,25 @@ fn credentials_of_another_account_are_noticed() {
     let claim = |number: &str| read(&world.db, |tx| tx.claim_broker_account(world.account, number));
     assert!(claim("PA1"));
     assert!(claim("PA1"), "the same again");
-    assert!(!claim("PA2"));
-    let account = read(&world.db, |tx| tx.account_of_user(world.user)).unwrap();
-    assert_eq!(account.broker_account.as_deref(), Some("PA1"));
+    let number = || read(&world.db, |tx| tx.account_of_user(world.user)).unwrap().broker_account;
+    world.test.execute(&format!(
+        "INSERT INTO positions (account_id, symbol, user_id, qty, cost_basis, realized_pl, updated_at) \
+         VALUES ({}, 'SPY', {}, 1, 100, 0, now())",
+        world.account, world.user
+    ));
+    assert!(!claim("PA2"), "something is held in the account before");
+    assert_eq!(number().as_deref(), Some("PA1"));
+    world.test.execute("UPDATE positions SET qty = 0, cost_basis = 0");
+    assert!(claim("PA2"), "nothing is");
+    assert_eq!(number().as_deref(), Some("PA2"));
+
+    // Real money and play money are never mixed up.
+    world.test.execute(&format!(
+        "INSERT INTO accounts (user_id, broker, environment, broker_account, state, created_at, updated_at) \
+         VALUES ({}, 'alpaca', 'live', '900', 'inactive', now(), now())",
+        world.user
+    ));
+    assert!(!claim("900"));
 }
 
 #[test]

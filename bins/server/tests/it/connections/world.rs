@@ -256,8 +256,11 @@ pub(super) async fn buy(client: &Client, key: &str) -> String {
                 return answer["client_order_id"].as_str().unwrap().to_owned();
             }
             Ok((status, answer, _)) => {
-                let waits = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::NOT_FOUND;
-                assert!(waits && Instant::now() < deadline, "{status} {answer}");
+                assert_eq!(
+                    (status, &answer["code"]),
+                    (StatusCode::SERVICE_UNAVAILABLE, &json!("reconciling"))
+                );
+                assert!(Instant::now() < deadline, "{answer}");
             }
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use chrono::TimeDelta;
+use plimsoll_auth::vault::{CredentialState, list};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::{
     Environment, NewOrder, Order, OrderClass, OrderSize, OrderSource, OrderStatus, SourceKind,
@@ -140,10 +141,10 @@ async fn answer(
 /// Whether a new order may be taken: the state of the account's credentials, its instrument, and whether the account is
 /// compared with the broker.
 async fn may_take(state: &AppState, user: UserId, terms: &NewOrder) -> Result<(), Problem> {
-    let trading = state.gateway.trading(user);
-    if trading != Trading::Open && is_live_disabled(state, user).await? {
-        return Err(live_disabled());
-    }
+    let trading = match state.gateway.trading(user) {
+        Trading::Open => Trading::Open,
+        seen => as_stored(state, user, seen).await?,
+    };
     let error = match trading {
         Trading::Open | Trading::Reconciling => None,
         Trading::NoAccount => Some(GatewayError::NoAccount),
@@ -155,17 +156,28 @@ async fn may_take(state: &AppState, user: UserId, terms: &NewOrder) -> Result<()
         return Err(error.into());
     }
     check_instrument(state, user, terms).await?;
-    if state.gateway.trading(user) == Trading::Open {
-        return Ok(());
-    }
-    let detail = "the account is being compared with the broker; it takes orders when that is done";
-    Err(Problem::new("reconciling", detail).retry_after(2))
+    if state.gateway.trading(user) == Trading::Open { Ok(()) } else { Err(reconciling()) }
 }
 
-/// Whether the user trades with real money and has not allowed it: what is wrong beside that is of no interest then.
-async fn is_live_disabled(state: &AppState, user: UserId) -> Result<bool, Problem> {
-    let account = state.db.read(move |tx| tx.account_of_user(user)).await?;
-    Ok(account.is_some_and(|account| account.environment == Environment::Live && !account.live_enabled))
+fn reconciling() -> Problem {
+    let detail = "the account is being compared with the broker; it takes orders when that is done";
+    Problem::new("reconciling", detail).retry_after(2)
+}
+
+/// What stands in the way of orders, by what is stored at this moment: a key that was saved just now is being compared, and
+/// to whoever has not allowed orders with real money anything else is of no interest.
+async fn as_stored(state: &AppState, user: UserId, seen: Trading) -> Result<Trading, Problem> {
+    let stored = move |tx: &mut Tx<'_>| Ok::<_, StoreError>((tx.account_of_user(user)?, list(tx, user)?));
+    let (account, credentials) = state.db.read(stored).await?;
+    let Some(account) = account else { return Ok(seen) };
+    if account.environment == Environment::Live && !account.live_enabled {
+        return Err(live_disabled());
+    }
+    let usable = credentials.iter().any(|credential| {
+        credential.environment == account.environment && credential.state != CredentialState::Invalid
+    });
+    let outdated = matches!(seen, Trading::NoAccount | Trading::KeyRefused) && usable && account.active;
+    Ok(if outdated { Trading::Reconciling } else { seen })
 }
 
 fn live_disabled() -> Problem {
@@ -201,13 +213,14 @@ async fn check_instrument(state: &AppState, user: UserId, terms: &NewOrder) -> R
             Ok(())
         }
         Err(GatewayError::NotFound) => refuse("unknown_symbol", "is not known to the broker"),
+        Err(error @ (GatewayError::KeyUnreadable | GatewayError::NotOffered)) => Err(error.into()),
+        // Nothing is known of the instrument: the account is not connected yet, or the broker cannot be asked.
         Err(
-            error @ (GatewayError::NoAccount
+            GatewayError::NoAccount
             | GatewayError::KeyRefused
-            | GatewayError::KeyUnreadable
-            | GatewayError::NotOffered),
-        ) => Err(error.into()),
-        Err(GatewayError::Unavailable { .. } | GatewayError::Refused(_)) => Ok(()),
+            | GatewayError::Unavailable { .. }
+            | GatewayError::Refused(_),
+        ) => Ok(()),
     }
 }
 
