@@ -265,3 +265,8 @@ fn one_rotation_runs_at_a_time() {
         assert!(Instant::now() < deadline);
     }
 }
+
+/// A rotation that goes on until it is killed.
+pub(crate) fn spawn_rotation(desk: &Desk) -> ChildGuard {
+    ChildGuard::spawn(desk.command(SECOND, &[FIRST], "key rotate --json"))
+}

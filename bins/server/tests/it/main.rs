@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails the test that called it")]
 
+mod canary;
 mod cli;
 mod config;
 mod connections;
@@ -15,6 +16,7 @@ mod keys;
 mod kill;
 mod layering;
 mod mail;
+mod rotation;
 mod scripts;
 mod security;
 mod session;
