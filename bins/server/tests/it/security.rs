@@ -14,6 +14,7 @@ const IN_FORCE: &[(&str, u32)] = &[
     ("TFA", 16),
     ("RST", 12),
     ("STP", 3),
+    ("ENC", 13),
     ("AUD", 8),
     ("TOK", 5),
     ("ADM", 8),
