@@ -12,6 +12,7 @@ mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
+mod two_factor_reset;
 mod unfinished;
 mod user_admin;
 mod vault;
@@ -37,6 +38,7 @@ pub use reset::{EmailChange, EmailChangeStore, PasswordReset, ResetStore};
 pub use setup::SetupStore;
 pub use throttle::ThrottleStore;
 pub use two_factor::TwoFactorStore;
+pub use two_factor_reset::TwoFactorResetStore;
 pub use unfinished::UnfinishedStore;
 pub use user_admin::UserAdminStore;
 pub use vault::VaultStore;
@@ -50,6 +52,7 @@ pub trait AuthStore:
     + SessionStore
     + ThrottleStore
     + TwoFactorStore
+    + TwoFactorResetStore
     + ChallengeStore
     + UnfinishedStore
     + VerificationStore
@@ -75,6 +78,7 @@ impl<S> AuthStore for S where
         + ResetStore
         + EmailChangeStore
         + TwoFactorStore
+        + TwoFactorResetStore
         + ChallengeStore
         + UnfinishedStore
         + VerificationStore

@@ -1,11 +1,10 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
-use uuid::Uuid;
 
 use crate::backup_codes::StoredCode;
 use crate::totp::TotpSecret;
-use crate::two_factor::{AttemptRecord, Budget, Factor, Method, OpenReset, Status};
+use crate::two_factor::{AttemptRecord, Budget, Factor, Method, Status};
 
 /// Where second factors are kept. Writers lock the account first ([`lock_account_of`](super::AccountStore::lock_account_of)).
 pub trait TwoFactorStore {
@@ -147,54 +146,4 @@ pub trait TwoFactorStore {
         outcome: &str,
         step_offset: Option<i16>,
     ) -> Result<(), StoreError>;
-
-    /// The reset that waits to take effect.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn open_reset_of(&mut self, user: UserId) -> Result<Option<OpenReset>, StoreError>;
-
-    /// Begins a reset.
-    ///
-    /// # Errors
-    ///
-    /// `Duplicate` when one is open; others when the store fails.
-    fn insert_two_factor_reset(
-        &mut self,
-        reset: &OpenReset,
-        requested_by: Option<UserId>,
-        at: DateTime<Utc>,
-    ) -> Result<(), StoreError>;
-
-    /// Cancels an open reset; without an id, whichever is open. `false` when there is none such.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn cancel_two_factor_reset(
-        &mut self,
-        user: UserId,
-        reset: Option<Uuid>,
-        at: DateTime<Utc>,
-    ) -> Result<bool, StoreError>;
-
-    /// Open resets that are due at `at`, in ascending order of their users, at most `most`.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn due_two_factor_resets(&mut self, at: DateTime<Utc>, most: u32) -> Result<Vec<OpenReset>, StoreError>;
-
-    /// Marks a reset as done. `false` when it is not open or not due.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn finish_two_factor_reset(
-        &mut self,
-        user: UserId,
-        reset: Uuid,
-        at: DateTime<Utc>,
-    ) -> Result<bool, StoreError>;
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::MemoryStore;
 use crate::backup_codes::StoredCode;
 use crate::challenges::Challenge;
-use crate::ports::{ChallengeStore, TwoFactorStore};
+use crate::ports::{ChallengeStore, TwoFactorResetStore, TwoFactorStore};
 use crate::totp::TotpSecret;
 use crate::two_factor::{
     AttemptRecord, Budget, Factor, Method, OpenReset, PendingSecret, Status, StoredSecret,
@@ -260,7 +260,9 @@ impl TwoFactorStore for MemoryStore {
         }
         Ok(())
     }
+}
 
+impl TwoFactorResetStore for MemoryStore {
     fn open_reset_of(&mut self, user: UserId) -> Result<Option<OpenReset>, StoreError> {
         self.call()?;
         Ok(self.factors.resets.iter().find(|r| r.open.user == user && !r.ended).map(|r| r.open))

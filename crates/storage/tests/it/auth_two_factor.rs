@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use plimsoll_auth::challenges::Challenge;
-use plimsoll_auth::ports::{ChallengeStore, TwoFactorStore};
+use plimsoll_auth::ports::{ChallengeStore, TwoFactorResetStore, TwoFactorStore};
 use plimsoll_auth::totp::TotpSecret;
 use plimsoll_auth::two_factor::{AttemptRecord, Budget, Method, OpenReset, Purpose, Status, StoredSecret};
 use plimsoll_auth::{ClientInfo, Transport};

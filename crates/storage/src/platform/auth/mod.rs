@@ -10,6 +10,7 @@ mod reset;
 mod setup;
 mod throttle;
 mod two_factor;
+mod two_factor_reset;
 mod unfinished;
 mod user_admin;
 mod vault;

@@ -1,23 +1,17 @@
-//! Second factors, their attempts and their resets.
+//! Second factors and their attempts.
+
+mod secrets;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{
-    BigInt, Binary, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, SmallInt, Text, Timestamptz};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::backup_codes::StoredCode;
 use plimsoll_auth::ports::TwoFactorStore;
 use plimsoll_auth::totp::TotpSecret;
-use plimsoll_auth::two_factor::{
-    AttemptRecord, Budget, Factor, Method, OpenReset, PendingSecret, Status, StoredSecret,
-};
-use plimsoll_auth::vault::user_ring;
+use plimsoll_auth::two_factor::{AttemptRecord, Budget, Factor, Method, PendingSecret, Status};
 use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_crypto::passwords::PasswordHash;
 use plimsoll_crypto::sealing::sealed_with;
-use plimsoll_crypto::{Aad, DataKey, KeyRing, OsRandom, open, seal};
-use secrecy::ExposeSecret;
-use uuid::Uuid;
 
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
@@ -71,22 +65,6 @@ struct CodeRow {
 }
 
 #[derive(QueryableByName)]
-struct ResetRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Timestamptz)]
-    due_at: DateTime<Utc>,
-}
-
-impl From<ResetRow> for OpenReset {
-    fn from(row: ResetRow) -> Self {
-        Self { user: UserId(row.user_id), id: row.id, due_at: row.due_at }
-    }
-}
-
-#[derive(QueryableByName)]
 struct At {
     #[diesel(sql_type = Timestamptz)]
     at: DateTime<Utc>,
@@ -105,72 +83,6 @@ struct DisabledNow {
 }
 
 impl Tx<'_> {
-    /// The ring that seals for a user, with a data key made now when there is none yet.
-    fn sealing_ring(&mut self, user: UserId, at: DateTime<Utc>) -> Result<KeyRing, StoreError> {
-        let keys = self.platform_keys()?;
-        user_ring(self, &keys.ring, user, at, &mut OsRandom)?
-            .map_err(|why| StoreError::inconsistent("user_keys", "wrapped", user, why))
-    }
-
-    fn seal_totp(
-        &mut self,
-        user: UserId,
-        column: &str,
-        secret: &TotpSecret,
-        at: DateTime<Utc>,
-    ) -> Result<Vec<u8>, StoreError> {
-        let row = user.to_string();
-        let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
-        Ok(seal(&self.sealing_ring(user, at)?, &aad, secret.expose_bytes(), &mut OsRandom))
-    }
-
-    fn open_totp(
-        &self,
-        user: UserId,
-        column: &str,
-        sealed: &[u8],
-        wrapped: Option<&[u8]>,
-    ) -> Result<StoredSecret, StoreError> {
-        let row = user.to_string();
-        let aad = Aad { table: TABLE, column, row: &row, owner: Some(user.0) };
-        let installation = &self.platform_keys()?.ring;
-        let ring = match wrapped {
-            Some(wrapped) => DataKey::unwrap(installation, user.0, wrapped).map(|key| key.ring(installation)),
-            None => Ok(installation.clone()),
-        };
-        let secret = match ring.and_then(|ring| open(&ring, &aad, sealed)) {
-            Ok(plaintext) => TotpSecret::from_bytes(plaintext.expose_secret()).map_err(|why| why.to_string()),
-            Err(why) => Err(why.to_string()),
-        };
-        Ok(match secret {
-            Ok(secret) => StoredSecret::Readable(secret),
-            Err(why) => {
-                tracing::error!(user.id = user.0, column, why, "a stored TOTP secret does not open");
-                StoredSecret::Unreadable
-            }
-        })
-    }
-
-    /// Moves a secret of before there were data keys under the user's own.
-    fn move_under_data_key(
-        &mut self,
-        user: UserId,
-        sealed: &[u8],
-        at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let StoredSecret::Readable(secret) = self.open_totp(user, SECRET, sealed, None)? else {
-            return Ok(());
-        };
-        let moved = self.seal_totp(user, SECRET, &secret, at)?;
-        prepared("UPDATE user_2fa SET secret = ? WHERE user_id = ? AND secret = ?")
-            .bind::<Binary, _>(moved)
-            .bind::<BigInt, _>(user.0)
-            .bind::<Binary, _>(sealed)
-            .execute(self.conn())
-            .store()?;
-        Ok(())
-    }
-
     /// Writes the ten hashes of one set, which must not be there.
     fn insert_backup_codes(
         &mut self,
@@ -482,85 +394,5 @@ impl TwoFactorStore for Tx<'_> {
             .execute(self.conn())
             .store()?;
         Ok(())
-    }
-
-    fn open_reset_of(&mut self, user: UserId) -> Result<Option<OpenReset>, StoreError> {
-        let row = prepared(
-            "SELECT user_id, id, due_at FROM two_factor_resets WHERE user_id = ? AND cancelled_at IS NULL \
-             AND done_at IS NULL",
-        )
-        .bind::<BigInt, _>(user.0)
-        .get_result::<ResetRow>(self.conn())
-        .optional()
-        .store()?;
-        Ok(row.map(OpenReset::from))
-    }
-
-    fn insert_two_factor_reset(
-        &mut self,
-        reset: &OpenReset,
-        requested_by: Option<UserId>,
-        at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        prepared(
-            "INSERT INTO two_factor_resets (user_id, id, requested_by, created_at, due_at) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind::<BigInt, _>(reset.user.0)
-        .bind::<SqlUuid, _>(reset.id)
-        .bind::<Nullable<BigInt>, _>(requested_by.map(|by| by.0))
-        .bind::<Timestamptz, _>(at)
-        .bind::<Timestamptz, _>(reset.due_at)
-        .execute(self.conn())
-        .store()?;
-        Ok(())
-    }
-
-    fn cancel_two_factor_reset(
-        &mut self,
-        user: UserId,
-        reset: Option<Uuid>,
-        at: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        let changed = prepared(
-            "UPDATE two_factor_resets SET cancelled_at = ? WHERE user_id = ? AND id = coalesce(?, id) \
-             AND cancelled_at IS NULL AND done_at IS NULL",
-        )
-        .bind::<Timestamptz, _>(at)
-        .bind::<BigInt, _>(user.0)
-        .bind::<Nullable<SqlUuid>, _>(reset)
-        .execute(self.conn())
-        .store()?;
-        Ok(changed == 1)
-    }
-
-    fn due_two_factor_resets(&mut self, at: DateTime<Utc>, most: u32) -> Result<Vec<OpenReset>, StoreError> {
-        let rows = prepared(
-            "SELECT user_id, id, due_at FROM two_factor_resets WHERE due_at <= ? AND cancelled_at IS NULL \
-             AND done_at IS NULL ORDER BY user_id LIMIT ?",
-        )
-        .bind::<Timestamptz, _>(at)
-        .bind::<BigInt, _>(i64::from(most))
-        .load::<ResetRow>(self.conn())
-        .store()?;
-        Ok(rows.into_iter().map(OpenReset::from).collect())
-    }
-
-    fn finish_two_factor_reset(
-        &mut self,
-        user: UserId,
-        reset: Uuid,
-        at: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        let changed = prepared(
-            "UPDATE two_factor_resets SET done_at = ? WHERE user_id = ? AND id = ? AND due_at <= ? \
-             AND cancelled_at IS NULL AND done_at IS NULL",
-        )
-        .bind::<Timestamptz, _>(at)
-        .bind::<BigInt, _>(user.0)
-        .bind::<SqlUuid, _>(reset)
-        .bind::<Timestamptz, _>(at)
-        .execute(self.conn())
-        .store()?;
-        Ok(changed == 1)
     }
 }

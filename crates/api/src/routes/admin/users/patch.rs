@@ -113,7 +113,8 @@ async fn cancel_open_orders(state: &AppState, admin: &Caller, user: UserId) -> R
             }
         }
         for order in asked {
-            let detail = json!({ "order_id": order.id, "symbol": order.terms.symbol, "reason": "user_disabled" });
+            let detail =
+                json!({ "order_id": order.id, "symbol": order.terms.symbol, "reason": "user_disabled" });
             let entry = act.entry("order.cancel", AuditOutcome::Success, by, Some(user), detail);
             tx.append_audit(Some(user), &entry)?;
         }
