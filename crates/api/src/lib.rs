@@ -40,8 +40,8 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, broker, dev, fills, health, orders, pages, pnl, portfolio_history, positions,
-        problems,
+        account, admin, audit, auth, broker, dev, fills, health, orders, pages, pnl, portfolio_history,
+        positions, problems,
     };
     config
         .service(auth::login::login)

@@ -106,7 +106,9 @@ fn an_operator_signs_users_out() {
              now() + interval '1 hour', now() + interval '1 hour', 'bearer' FROM users WHERE email LIKE '{who}'"
         ));
     };
-    (open("ann%"), open("ann%"), open("boss%"));
+    for who in ["ann%", "ann%", "boss%"] {
+        open(who);
+    }
     desk.refused("user logout nobody@example.com", "no user of this address");
     let said: Value = serde_json::from_str(&desk.done("user logout ann@example.com --json")).unwrap();
     assert_eq!(said["sessions_ended"], 2);

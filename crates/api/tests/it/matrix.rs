@@ -94,7 +94,12 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("post", "/auth/logout", Sessions, ""),
     ("get", "/broker/credentials", Sessions, ""),
     ("post", "/broker/credentials/{broker}/test", Sessions, ""),
-    ("put", "/broker/credentials/{broker}", Proven, r#"{"api_key":"","api_secret":"","environment":"paper"}"#),
+    (
+        "put",
+        "/broker/credentials/{broker}",
+        Proven,
+        r#"{"api_key":"","api_secret":"","environment":"paper"}"#,
+    ),
     ("delete", "/broker/credentials/{broker}", Proven, ""),
     ("put", "/account/live", Proven, r#"{"enabled":false}"#),
     ("delete", "/auth/sessions/{id}", Proven, ""),
