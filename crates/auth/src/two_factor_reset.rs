@@ -12,7 +12,7 @@ use crate::mail::{Circumstances, Mail, MailToken};
 use crate::ports::{AuthStore, CancelPurpose, CancelToken};
 use crate::sessions::close_all_doors;
 use crate::two_factor::{OpenReset, is_enabled};
-use crate::{AccountPolicy, Act};
+use crate::{AccountPolicy, Act, vault};
 
 /// Resets that one call completes at most.
 const BATCH: u32 = 50;
@@ -138,19 +138,23 @@ where
             continue;
         }
         let removed = store.remove_factor(reset.user)?;
+        let no_more_live = vault::withdraw(store, reset.user, now)?;
         let ended = close_all_doors(store, reset.user, None, false, &act)?;
         if removed {
             let mail = Mail::TwoFactorDisabled { circumstances: Circumstances::from(&act) };
             store.post_mail(ids(), &account.user.email, Some(reset.user), &mail, now)?;
         }
-        done.push((reset, ended));
+        done.push((reset, ended, no_more_live));
     }
-    for (reset, ended) in &done {
+    for (reset, ended, no_more_live) in &done {
         let detail = json!({ "reset_id": reset.id, "sessions_ended": ended });
         let entry = act.entry("2fa.reset", AuditOutcome::Success, None, Some(reset.user), detail);
         store.append_audit(Some(reset.user), &entry)?;
+        if *no_more_live {
+            vault::record_withdrawn(store, reset.user, &act)?;
+        }
     }
-    Ok(done.into_iter().map(|(reset, _)| reset.user).collect())
+    Ok(done.into_iter().map(|(reset, ..)| reset.user).collect())
 }
 
 #[cfg(test)]

@@ -206,6 +206,13 @@ async fn live_trading_has_to_be_allowed() {
     assert_eq!(accepted.status, 202, "{}", accepted.text);
     assert_eq!(accepted.body["environment"], "live");
 
+    // The word is asked for a replacement too, which may be for more.
+    assert_eq!(allow(&client, false).await.status, 200);
+    let path = format!("/orders/{}", accepted.body["id"].as_str().unwrap());
+    let more = client.clone().header("idempotency-key", "more");
+    let more = more.send(Method::PATCH, &path, Some(&json!({ "qty": "2" }))).await;
+    assert_eq!((more.status.as_u16(), more.code()), (403, "live_trading_disabled"), "{}", more.text);
+
     // The other environment waits for that order; then it is found by its id only.
     let waiting = put(&client, &wish("PKCANARY000000001234", "paper")).await;
     assert_eq!((waiting.status.as_u16(), waiting.code()), (409, "orders_open"));
@@ -217,9 +224,9 @@ async fn live_trading_has_to_be_allowed() {
     let of_live = client.get(&format!("/orders/{}", accepted.body["id"].as_str().unwrap())).await;
     assert_eq!((of_live.status.as_u16(), &of_live.body["environment"]), (200, &json!("live")));
 
-    let forbidden = allow(&client, false).await;
-    assert_eq!(forbidden.body, json!({ "enabled": false }));
+    let again = allow(&client, false).await;
+    assert_eq!(again.body, json!({ "enabled": false }));
     let entries = world.rows("SELECT outcome FROM audit_log WHERE action = 'account.live' ORDER BY seq");
     let outcomes: Vec<&str> = entries.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
-    assert_eq!(outcomes, ["denied", "success", "success"]);
+    assert_eq!(outcomes, ["denied", "success", "success", "success"]);
 }

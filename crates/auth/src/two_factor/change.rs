@@ -16,7 +16,7 @@ use crate::login::record::count_wrong_password;
 use crate::mail::{Circumstances, Mail};
 use crate::ports::AuthStore;
 use crate::sessions::{close_all_doors, rotate};
-use crate::{AccountPolicy, Act, Session};
+use crate::{AccountPolicy, Act, Session, vault};
 
 /// What password and code are compared with.
 #[derive(Debug)]
@@ -119,6 +119,7 @@ where
         Settled::Proven(proof) => proof,
     };
     store.remove_factor(user)?;
+    let no_more_live = vault::withdraw(store, user, act.at)?;
     store.cancel_two_factor_reset(user, None, act.at)?;
     let ended = close_all_doors(store, user, Some(session.id), false, act)?;
     let Some(session) = rotate(store, policy, session, digest, true, act)? else {
@@ -128,6 +129,9 @@ where
     store.post_mail(ids(), &account.user.email, Some(user), &mail, act.at)?;
     let detail = json!({ "method": proof.method.as_str(), "sessions_ended": ended });
     audit(store, user, "2fa.disable", AuditOutcome::Success, detail, act)?;
+    if no_more_live {
+        vault::record_withdrawn(store, user, act)?;
+    }
     Ok(Changed::Done(session))
 }
 

@@ -353,6 +353,8 @@ fn turning_off_needs_password_and_code() {
     let Bound { mut store, user, secret, codes } = bound();
     let mine = session(&mut store, user, 1, 0);
     session(&mut store, user, 2, 0);
+    let alpaca = crate::vault::BrokerName::Alpaca;
+    crate::ports::VaultStore::set_live_enabled(&mut store, user, alpaca, true, at(0)).unwrap();
     let token = plimsoll_crypto::tokens::SecretToken::generate(&mut plimsoll_crypto::OsRandom);
     let new = crate::challenges::NewChallenge {
         id: Uuid::from_u128(8),
@@ -381,12 +383,14 @@ fn turning_off_needs_password_and_code() {
             "a refused request changes nothing"
         );
     }
+    assert!(store.live_enabled(user, alpaca));
     // the right code of the first try was not used up by it
     let done = off(&mut store, PASSWORD, right(&secret, 60), 61);
     let Changed::Done(rotated) = done else { panic!("{done:?}") };
     assert_eq!(rotated.id, mine.id);
     assert!(!is_enabled(&mut store, user).unwrap());
     assert_eq!(status(&mut store, user).unwrap(), Status::default());
+    assert!(!store.live_enabled(user, alpaca), "real money needs a second factor");
     assert_eq!(store.live_sessions_of(user, at(62)).unwrap().len(), 1);
     assert!(store.challenges()[0].ended_at.is_some());
     assert!(matches!(store.mails().last().unwrap().mail, Mail::TwoFactorDisabled { .. }));

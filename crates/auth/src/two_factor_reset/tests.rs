@@ -2,11 +2,12 @@ use plimsoll_crypto::OsRandom;
 
 use super::*;
 use crate::Transport;
-use crate::ports::SessionStore;
+use crate::ports::{SessionStore, VaultStore};
 use crate::sessions::start;
 use crate::testing::MemoryStore;
 use crate::testing::factors::{Bound, act, bound, ids};
 use crate::testing::fixtures::{at, new_session, new_user, store};
+use crate::vault::BrokerName;
 
 const ADMIN: UserId = UserId(500);
 const DAY: i64 = 86_400;
@@ -31,7 +32,9 @@ fn a_reset_takes_effect_after_the_delay() {
     assert!(matches!(told.mail, Mail::TwoFactorResetBegun { due_at, .. } if due_at == at(DAY)), "{told:?}");
     assert_eq!((told.user, told.to.as_str(), store.mails().len()), (Some(user), "ann@example.com", 1));
 
+    store.set_live_enabled(user, BrokerName::Alpaca, true, at(60)).unwrap();
     assert!(complete_due(&mut store, at(DAY - 1), &mut ids()).unwrap().is_empty());
+    assert!(store.live_enabled(user, BrokerName::Alpaca));
     assert!(is_enabled(&mut store, user).unwrap());
     assert_eq!(store.live_sessions_of(user, at(60)).unwrap().len(), 1, "nothing is different before");
 
@@ -42,7 +45,15 @@ fn a_reset_takes_effect_after_the_delay() {
     assert!(complete_due(&mut store, at(DAY), &mut ids()).unwrap().is_empty(), "once");
     let actions: Vec<_> =
         store.audit().iter().map(|(owner, e)| (*owner, e.action.as_str(), e.actor_id)).collect();
-    assert_eq!(actions, [(Some(user), "2fa.reset_request", Some(ADMIN)), (Some(user), "2fa.reset", None)]);
+    assert_eq!(
+        actions,
+        [
+            (Some(user), "2fa.reset_request", Some(ADMIN)),
+            (Some(user), "2fa.reset", None),
+            (Some(user), "account.live", None),
+        ]
+    );
+    assert!(!store.live_enabled(user, BrokerName::Alpaca), "real money needs a second factor");
 }
 
 /// TFA-15: the owner's link stops it.

@@ -1,3 +1,4 @@
+use chrono::{DateTime, Utc};
 use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
 use plimsoll_core_domain::{StoreError, UserId};
 use serde_json::json;
@@ -44,4 +45,26 @@ where
     let entry = act.entry("account.live", outcome, Some(user), Some(user), detail);
     store.append_audit(Some(user), &entry)?;
     Ok(if refused { LiveChange::NeedsSecondFactor } else { LiveChange::Done })
+}
+
+/// Forbids real money because the user's second factor is gone. `true` when it was allowed before: [`record_withdrawn`]
+/// puts that on record, as the last of the transaction.
+pub(crate) fn withdraw<S>(store: &mut S, user: UserId, at: DateTime<Utc>) -> Result<bool, StoreError>
+where
+    S: VaultStore + ?Sized,
+{
+    let mut withdrawn = false;
+    for broker in BrokerName::ALL {
+        withdrawn |= store.set_live_enabled(user, broker, false, at)?;
+    }
+    Ok(withdrawn)
+}
+
+pub(crate) fn record_withdrawn<S>(store: &mut S, user: UserId, act: &Act) -> Result<(), StoreError>
+where
+    S: AuditLog + ?Sized,
+{
+    let detail = json!({ "enabled": false, "changed": true, "reason": "two_factor_removed" });
+    let entry = act.entry("account.live", AuditOutcome::Success, None, Some(user), detail);
+    store.append_audit(Some(user), &entry)
 }

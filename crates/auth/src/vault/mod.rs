@@ -20,6 +20,7 @@ use crate::ports::VaultStore;
 pub use change::{Judgement, Saved, judge, remove, save};
 pub use keys::{BrokerKeys, BrokerKeysError, KeyPart, MAX_KEY_BYTES, MAX_SECRET_BYTES, MIN_KEY_BYTES};
 pub use live::{LiveChange, set_live};
+pub(crate) use live::{record_withdrawn, withdraw};
 pub use read::{Opened, existing_ring, open, user_ring};
 
 /// A broker whose credentials the vault keeps.

@@ -180,7 +180,7 @@ async fn as_stored(state: &AppState, user: UserId, seen: Trading) -> Result<Trad
     Ok(if outdated { Trading::Reconciling } else { seen })
 }
 
-fn live_disabled() -> Problem {
+pub(crate) fn live_disabled() -> Problem {
     Problem::new(
         "live_trading_disabled",
         "orders with real money are not allowed: PUT /account/live allows them",

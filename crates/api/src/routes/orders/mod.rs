@@ -18,9 +18,11 @@ use crate::state::AppState;
 /// The broker account of a user.
 pub(crate) fn account_of(tx: &mut Tx<'_>, user: UserId) -> Result<AccountId, Problem> {
     let account = tx.account_of_user(user)?;
-    account
-        .map(|account| account.id)
-        .ok_or_else(|| Problem::new("not_found", "no broker account is connected"))
+    account.map(|account| account.id).ok_or_else(no_account)
+}
+
+pub(crate) fn no_account() -> Problem {
+    Problem::new("not_found", "no broker account is connected")
 }
 
 /// An order of a user with its legs.

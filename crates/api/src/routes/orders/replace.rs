@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, patch, web};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::money::MoneyError;
-use plimsoll_core_domain::order::{OrderSource, SourceKind, TimeInForce, Trail};
+use plimsoll_core_domain::order::{Environment, OrderSource, SourceKind, TimeInForce, Trail};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, Price, Quantity};
 use plimsoll_reliability::idempotency::StoredReply;
@@ -13,7 +13,8 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{account_of, no_order, order_id};
+use super::accept::live_disabled;
+use super::{no_account, no_order, order_id};
 use crate::body::{Body, DecimalText, Decimals};
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint, run_once};
@@ -109,7 +110,11 @@ pub async fn replace(
     let deadline = now + state.settings.submit_within.1;
     let idempotency_key = key.0.clone();
     run_once(&state, user, key.0, "PATCH /orders/{id}", fingerprint, move |tx| {
-        let account = account_of(tx, user)?;
+        let account = tx.account_of_user(user)?.ok_or_else(no_account)?;
+        if account.environment == Environment::Live && !account.live_enabled {
+            return Err(live_disabled());
+        }
+        let account = account.id;
         let source = OrderSource { kind: SourceKind::Api, id: None };
         let new = NewReplacement {
             id: new_id,
