@@ -35,7 +35,7 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
     // Another key of the same account: the one before is not used any more, so nobody misses it.
     let old = ann.key.clone();
     world.next_key(&mut ann).await;
-    world.save_key(&ann);
+    instance.put_key(&world, &ann).await;
     let took = until("the new key is in use", async || world.state(&ann) == "valid").await;
     println!("a changed key took effect in {took:?}");
     assert!(took < AT_ONCE, "{took:?}");
@@ -50,7 +50,8 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
         (world.streams(&ann.account).await, world.streams(&bob.account).await) == (1, 1)
     })
     .await;
-    world.delete_key(&ann);
+    let deleted = of_ann.send(Method::DELETE, "/broker/credentials/alpaca", None, None).await.unwrap();
+    assert_eq!(deleted.0.as_u16(), 204, "{}", deleted.1);
     let took = until("the stream is closed", async || world.streams(&ann.account).await == 0).await;
     println!("a deleted key took effect in {took:?}");
     assert!(took < AT_ONCE, "{took:?}");
@@ -79,12 +80,38 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
     assert_eq!(world.count(&mails), before.0 + 1, "told once");
     answer["requests"] = world.sim(Method::GET, &format!("requests?after={seq}"), Value::Null).await;
     assert_eq!(answer["requests"], json!([]), "a refused key is left alone");
+    let tested = of_bob.send(Method::POST, "/broker/credentials/alpaca/test", None, None).await.unwrap();
+    assert_eq!((tested.0.as_u16(), tested.1["code"].as_str()), (422, Some("credential_refused")));
     world.next_key(&mut bob).await;
-    world.save_key(&bob);
+    instance.put_key(&world, &bob).await;
+    let tested = of_bob.send(Method::POST, "/broker/credentials/alpaca/test", None, None).await.unwrap();
+    assert_eq!((tested.0.as_u16(), &tested.1["ok"]), (200, &json!(true)), "{}", tested.1);
     let id = buy(&of_bob, "b4").await;
     until("it is at the broker", async || world.orders_at_broker(Some(&bob.account)).await.contains(&id))
         .await;
     assert_eq!(world.orders_at_broker(Some(&ann.account)).await.len(), 2);
+
+    // A key of another account is not taken while something is held in the one before.
+    let stranger = world.trader("stranger").await;
+    bob.take_over(&stranger);
+    instance.put_key(&world, &bob).await;
+    until("the other account is noticed", async || world.state(&bob) == "invalid").await;
+    // Whoever holds nothing moves there.
+    let mut carl = world.trader("carl").await;
+    until("the key is valid", async || world.state(&carl) == "valid").await;
+    let next = world.sim(Method::POST, "accounts", json!({ "cash": "4321" })).await;
+    carl.take(&next);
+    instance.put_key(&world, &carl).await;
+    let of_carl = instance.client(&world, &carl);
+    let took = until("the other account is shown", async || {
+        let (status, account) = of_carl.get("/account").await;
+        status.as_u16() == 200 && account["cash"].as_str().is_some_and(|cash| cash.starts_with("4321"))
+    })
+    .await;
+    println!("another account took effect in {took:?}");
+    let id = buy(&of_carl, "c1").await;
+    until("it is at the broker", async || world.orders_at_broker(Some(&carl.account)).await == [id.as_str()])
+        .await;
 }
 
 async fn last_request(world: &World) -> u64 {
@@ -183,9 +210,11 @@ async fn two_hundred_accounts_on_one_instance_take_little_memory_and_keep_it() {
     let instance = world.serve("one").await;
     let before = resident(&instance.child);
     let mut traders = Vec::new();
+    let began = std::time::Instant::now();
     for n in 0..ACCOUNTS {
         traders.push(world.trader(&format!("trader{n}")).await);
     }
+    let made = began.elapsed();
     let followed = async || world.sim(Method::GET, "streams", Value::Null).await.as_array().unwrap().len();
     let took = until("every account is followed", async || followed().await == ACCOUNTS).await;
     let valid = "broker_credentials WHERE state = 'valid'";
@@ -193,7 +222,8 @@ async fn two_hundred_accounts_on_one_instance_take_little_memory_and_keep_it() {
     let connected = resident(&instance.child);
     let each = (connected - before) / i64::try_from(ACCOUNTS).unwrap();
     println!(
-        "{ACCOUNTS} accounts: {before} KiB before, {connected} KiB connected (in {took:?}), {each} KiB an account"
+        "{ACCOUNTS} accounts, made within {made:?}, the last followed {took:?} later: {before} KiB before, \
+         {connected} KiB connected, {each} KiB an account"
     );
 
     let (mut placed, mut warm) = (0, 0);

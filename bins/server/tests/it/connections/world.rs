@@ -172,8 +172,8 @@ impl World {
                     revoked_at: None,
                     ip: None,
                     user_agent: None,
-                    step_up_until: None,
-                    step_up_ip: None,
+                    step_up_until: Some(now + TimeDelta::minutes(30)),
+                    step_up_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
                     transport: Transport::Bearer,
                 };
                 tx.insert_session(&digest, &session)?;
@@ -193,14 +193,6 @@ impl World {
             vault::save(tx, installation, Some(user), user, broker, environment, &keys, &act, &mut OsRandom)
         });
         assert!(matches!(saved.unwrap(), Saved::Done(_)));
-    }
-
-    pub(super) fn delete_key(&self, trader: &Trader) {
-        let act = Act::without_request(SystemClock.now());
-        let removed = self
-            .db
-            .run_blocking(|tx| vault::remove(tx, Some(trader.id), trader.id, BrokerName::Alpaca, &act));
-        assert!(removed.unwrap());
     }
 
     /// Another key pair of the trader's account at the simulator, not saved yet.
@@ -239,9 +231,31 @@ impl World {
     }
 }
 
+impl Trader {
+    /// Has the key pair of a login of the simulator from now on; it is not saved yet.
+    pub(super) fn take(&mut self, login: &Value) {
+        let text = |field: &str| login[field].as_str().unwrap().to_owned();
+        (self.account, self.key, self.secret) = (text("account_id"), text("api_key"), text("api_secret"));
+    }
+
+    /// Has another trader's key pair from now on; it is not saved yet.
+    pub(super) fn take_over(&mut self, other: &Self) {
+        (self.key, self.secret) = (other.key.clone(), other.secret.clone());
+    }
+}
+
 impl Instance {
     pub(super) fn client(&self, world: &World, trader: &Trader) -> Client {
         Client { url: self.url.clone(), http: world.http.clone(), token: trader.token.clone() }
+    }
+
+    /// Saves the trader's key pair as the trader would.
+    pub(super) async fn put_key(&self, world: &World, trader: &Trader) {
+        let body =
+            json!({"api_key": trader.key, "api_secret": trader.secret, "environment": "paper"}).to_string();
+        let client = self.client(world, trader);
+        let put = client.send(Method::PUT, "/broker/credentials/alpaca", None, Some(body)).await.unwrap();
+        assert_eq!(put.0, StatusCode::OK, "{}", put.1);
     }
 }
 
