@@ -82,7 +82,7 @@ fn what_was_saved_is_opened_and_only_its_ends_are_shown() {
     let view = own.saved(&mut store, user, "PKTESTKEY1234567WXYZ");
     assert_eq!((view.key_last4.as_str(), view.state), ("WXYZ", CredentialState::Unverified));
     assert_eq!(view.environment, Environment::Paper);
-    assert_eq!(list(&mut store, user).unwrap(), [view.clone()]);
+    assert_eq!(list(&mut store, user).unwrap(), std::slice::from_ref(&view));
     match own.open(&mut store, user, 0) {
         Opened::Keys { keys, version, environment } => {
             assert_eq!(keys.api_key.expose_secret(), "PKTESTKEY1234567WXYZ");
@@ -193,7 +193,8 @@ fn what_was_moved_or_changed_never_opens() {
     own.saved(&mut store, bob, "PKANOTHERKEY1234ABCD");
     let good = store.sealed_credential_mut(ann, ALPACA).unwrap().clone();
     let of_bob = store.sealed_credential_mut(bob, ALPACA).unwrap().clone();
-    let changes: [(&str, &dyn Fn(&mut SealedCredential)); 6] = [
+    type Harm<'a> = dyn Fn(&mut SealedCredential) + 'a;
+    let changes: [(&str, &Harm<'_>); 6] = [
         ("another user's", &|c| c.api_key.clone_from(&of_bob.api_key)),
         ("another user's secret", &|c| c.api_secret.clone_from(&of_bob.api_secret)),
         ("the other column", &|c| c.api_key.clone_from(&good.api_secret)),

@@ -70,7 +70,7 @@ fn a_credential_comes_back_and_its_row_holds_nothing_readable() {
     let world = World::new();
     let (key, secret) = ("PKCANARYKEY000000001", "secret-of-PKCANARYKEY000000001");
     let view = saved(&world, world.user, key);
-    assert_eq!(run(&world, |tx| vault::list(tx, world.user)), [view.clone()]);
+    assert_eq!(run(&world, |tx| vault::list(tx, world.user)), std::slice::from_ref(&view));
     match open(&world, world.user) {
         Opened::Keys { keys, version, environment } => {
             assert_eq!((keys.api_key.expose_secret(), keys.api_secret.expose_secret()), (key, secret));
