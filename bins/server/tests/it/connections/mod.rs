@@ -112,6 +112,20 @@ async fn users_trade_through_their_own_keys_as_they_come_change_and_go() {
     let id = buy(&of_carl, "c1").await;
     until("it is at the broker", async || world.orders_at_broker(Some(&carl.account)).await == [id.as_str()])
         .await;
+
+    // What does not open stops the account, is on record, and is no word of the broker's.
+    let damaged = "api_key = set_byte(api_key, 40, get_byte(api_key, 40) # 1)";
+    world.database.execute(&format!("UPDATE broker_credentials SET {damaged} WHERE user_id = {}", carl.id));
+    until("the credential is known not to open", async || {
+        let (status, problem) = of_carl.get("/account").await;
+        (status.as_u16(), problem["code"].as_str()) == (503, Some("credential_unavailable"))
+    })
+    .await;
+    until("the stream is closed", async || world.streams(&carl.account).await == 0).await;
+    assert_eq!(world.state(&carl), "valid");
+    assert_eq!(world.count("audit_log WHERE action = 'credential.undecryptable'"), 1);
+    let sent = of_carl.send(Method::POST, "/orders", Some("c2"), Some(body.to_string())).await.unwrap();
+    assert_eq!((sent.0.as_u16(), sent.1["code"].as_str()), (503, Some("credential_unavailable")));
 }
 
 async fn last_request(world: &World) -> u64 {
