@@ -50,8 +50,7 @@ impl Brokers {
         Ok(Self { servers, paper: None, given: Some(account.clone()), environment: broker.environment })
     }
 
-    /// The keys that go into the vault: those of the settings, in the place of any other, or the paper broker's first
-    /// login, unless its owner has saved another one that the paper broker knows.
+    /// The keys that go into the vault: those of the settings, or the paper broker's first login.
     ///
     /// # Errors
     /// The paper broker has no login.
@@ -59,14 +58,13 @@ impl Brokers {
         let environment = self.environment;
         if let Some(AlpacaAccount { key, secret }) = &self.given {
             let keys = BrokerKeys { api_key: key.clone(), api_secret: secret.clone() };
-            return Ok(SeedKeys { owner, environment, keys, or_else: None });
+            return Ok(SeedKeys { owner, environment, keys });
         }
         let paper = self.paper.as_ref().ok_or_else(no_login)?;
         let login = first_login(paper)?;
         let keys =
             BrokerKeys { api_key: login.api_key.clone().into(), api_secret: login.api_secret.clone().into() };
-        let known = paper.accounts().iter().map(|login| login.api_key.clone()).collect();
-        Ok(SeedKeys { owner, environment, keys, or_else: Some(known) })
+        Ok(SeedKeys { owner, environment, keys })
     }
 }
 

@@ -1,4 +1,7 @@
 //! The keys that the server itself was given: they go into the vault, for the user that they belong to.
+//!
+//! Each pair is sown once. What its owner saves in its place stays, and so does its deletion; another pair replaces only
+//! what was sown before.
 
 use std::sync::Arc;
 
@@ -29,8 +32,6 @@ pub struct SeedKeys {
     pub environment: Environment,
     /// The key pair.
     pub keys: BrokerKeys,
-    /// Ids of keys that the user may have saved in their place; `None`: the server's own replace every other.
-    pub or_else: Option<Vec<String>>,
 }
 
 /// Saves them, once.
@@ -63,70 +64,65 @@ fn sow(tx: &mut Tx<'_>, seed: &SeedKeys, own: &PlatformKeys, act: &Act) -> Resul
             None => return Ok(false),
         },
     };
-    match vault::open(tx, &own.ring, user, BrokerName::Alpaca, act)? {
-        Opened::Keys { keys, environment, .. } if stays(seed, &keys, environment) => return Ok(true),
+    let (environment, broker) = (seed.environment, BrokerName::Alpaca);
+    let fingerprint = seed.keys.fingerprint(broker, &own.pepper);
+    let stored = match vault::open(tx, &own.ring, user, broker, act)? {
         Opened::Undecryptable => {
             tracing::error!(user.id = %user, "the stored broker credential does not open; the server's own keys do not replace it");
             return Ok(true);
         }
-        Opened::Keys { .. } | Opened::Nothing => {}
+        Opened::Nothing if tx.was_sown(broker, &fingerprint)? => Stored::Gone,
+        Opened::Nothing => Stored::Nothing,
+        Opened::Keys { keys, environment, .. } if is_same(seed, &keys, environment) => Stored::Same,
+        Opened::Keys { version, .. } if tx.is_sown(user, broker, version)? => Stored::Sown,
+        Opened::Keys { .. } => Stored::Chosen,
+    };
+    match stored {
+        Stored::Same => return Ok(true),
+        Stored::Gone | Stored::Chosen => {
+            tracing::info!(user.id = %user, ?stored, "the server's own broker keys are left alone: their owner has decided otherwise");
+            return Ok(true);
+        }
+        Stored::Nothing | Stored::Sown => {}
     }
     let installation = vault::VaultKeys { ring: &own.ring, pepper: &own.pepper };
-    let (environment, broker) = (seed.environment, BrokerName::Alpaca);
     let saved =
         vault::save(tx, installation, None, user, broker, environment, &seed.keys, act, &mut OsRandom)?;
     match saved {
-        Saved::Done(_) => {
-            tracing::info!(user.id = %user, environment = environment.as_str(), "a user trades with the server's own broker keys")
+        Saved::Done(view) => {
+            tx.note_sown(user, broker, &fingerprint, view.version, act.at)?;
+            tracing::info!(user.id = %user, environment = environment.as_str(), "a user trades with the server's own broker keys");
+            Ok(true)
         }
+        // until they are final
         Saved::OrdersOpen => {
-            tracing::warn!(user.id = %user, "the server's own broker keys are not saved: orders of the other environment are open")
+            tracing::debug!(user.id = %user, "the server's own broker keys wait: orders of the other environment are open");
+            Ok(false)
         }
         Saved::NotActive | Saved::Undecryptable => {
             tracing::warn!(user.id = %user, ?saved, "the server's own broker keys are not saved");
+            Ok(true)
         }
     }
-    Ok(true)
 }
 
-/// Whether what the user has stays as it is.
-fn stays(seed: &SeedKeys, keys: &BrokerKeys, environment: Environment) -> bool {
-    let same = environment == seed.environment
+/// What the user has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    /// No credential, and these keys were never saved.
+    Nothing,
+    /// These keys.
+    Same,
+    /// Others that the server had saved.
+    Sown,
+    /// Others that the user has saved.
+    Chosen,
+    /// No credential any more: these keys were saved once.
+    Gone,
+}
+
+fn is_same(seed: &SeedKeys, keys: &BrokerKeys, environment: Environment) -> bool {
+    environment == seed.environment
         && keys.api_key.expose_secret() == seed.keys.api_key.expose_secret()
-        && keys.api_secret.expose_secret() == seed.keys.api_secret.expose_secret();
-    let chosen = seed.or_else.as_ref().is_some_and(|others| {
-        environment != seed.environment || others.iter().any(|id| id == keys.api_key.expose_secret())
-    });
-    same || chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair(key: &str, secret: &str) -> BrokerKeys {
-        BrokerKeys { api_key: key.to_owned().into(), api_secret: secret.to_owned().into() }
-    }
-
-    #[test]
-    fn settings_replace_other_keys_and_a_simulators_own_login_does_not_replace_chosen_ones() {
-        let seed = |or_else: Option<Vec<String>>| SeedKeys {
-            owner: SeedOwner::FirstAdmin,
-            environment: Environment::Paper,
-            keys: pair("PKOWN", "s"),
-            or_else,
-        };
-        let (settings, simulator) = (seed(None), seed(Some(vec!["PKOTHER".to_owned()])));
-        for (given, stored, environment, kept) in [
-            (&settings, pair("PKOWN", "s"), Environment::Paper, true),
-            (&settings, pair("PKOWN", "other"), Environment::Paper, false),
-            (&settings, pair("PKOTHER", "s"), Environment::Paper, false),
-            (&settings, pair("PKOWN", "s"), Environment::Live, false),
-            (&simulator, pair("PKOTHER", "s"), Environment::Paper, true),
-            (&simulator, pair("PKGONE", "s"), Environment::Paper, false),
-            (&simulator, pair("AKREAL", "s"), Environment::Live, true),
-        ] {
-            assert_eq!(stays(given, &stored, environment), kept, "{stored:?} {environment:?}");
-        }
-    }
+        && keys.api_secret.expose_secret() == seed.keys.api_secret.expose_secret()
 }

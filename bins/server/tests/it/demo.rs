@@ -108,6 +108,22 @@ impl Demo {
         client
     }
 
+    /// A session of the user of this role, with a factor proven a moment ago.
+    pub(crate) async fn stepped_up(&self, role: &str) -> Client {
+        let users = self.logins["users"].as_array().unwrap();
+        let user = users.iter().find(|user| user["role"] == role).unwrap();
+        let post = async |path: &str, token: Option<&str>, body: Value| {
+            let request = self.http.post(format!("{}{path}", self.url)).json(&body);
+            let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+            let answer: Value = request.send().await.unwrap().json().await.unwrap();
+            answer["token"].as_str().unwrap().to_owned()
+        };
+        let login = json!({"email": user["email"], "password": user["password"]});
+        let token = post("/auth/login", None, login).await;
+        let token = post("/auth/step-up", Some(&token), json!({"password": user["password"]})).await;
+        Client { url: self.url.clone(), http: self.http.clone(), token }
+    }
+
     /// The rows of the paper broker's ledger.
     pub(crate) async fn ledger(&self, what: &str) -> Vec<Value> {
         let url = self.logins["paper_broker"]["url"].as_str().unwrap();

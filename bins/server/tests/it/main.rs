@@ -19,5 +19,6 @@ mod mail;
 mod rotation;
 mod scripts;
 mod security;
+mod seeded_keys;
 mod session;
 mod users;

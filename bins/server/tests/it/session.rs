@@ -249,7 +249,7 @@ async fn a_disabled_users_orders_are_kept_or_canceled() {
     assert_eq!(status, StatusCode::CREATED, "{order}");
     wait_for(&trader, order["id"].as_str().unwrap(), "new").await;
     let user = trader.get("/auth/me").await.1["id"].as_i64().unwrap();
-    let admin = stepped_up(&demo).await;
+    let admin = demo.stepped_up("admin").await;
     let change = async |body: Value| {
         let path = format!("/admin/users/{user}");
         admin.send(Method::PATCH, &path, None, Some(body.to_string())).await.unwrap()
@@ -275,22 +275,6 @@ async fn a_disabled_users_orders_are_kept_or_canceled() {
     let again = demo.login("trader").await;
     let order = wait_for(&again, order["id"].as_str().unwrap(), "canceled").await;
     assert_eq!(order["filled_qty"], "0");
-}
-
-/// The demonstration's administrator, with a factor proven a moment ago.
-async fn stepped_up(demo: &Demo) -> Client {
-    let users = demo.logins["users"].as_array().unwrap();
-    let admin = users.iter().find(|user| user["role"] == "admin").unwrap();
-    let post = async |path: &str, token: Option<&str>, body: Value| {
-        let request = demo.http.post(format!("{}{path}", demo.url)).json(&body);
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
-        let answer: Value = request.send().await.unwrap().json().await.unwrap();
-        answer["token"].as_str().unwrap().to_owned()
-    };
-    let login = json!({"email": admin["email"], "password": admin["password"]});
-    let token = post("/auth/login", None, login).await;
-    let token = post("/auth/step-up", Some(&token), json!({"password": admin["password"]})).await;
-    Client { url: demo.url.clone(), http: demo.http.clone(), token }
 }
 
 async fn wait_for(trader: &Client, id: &str, status: &str) -> Value {

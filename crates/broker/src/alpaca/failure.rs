@@ -41,6 +41,10 @@ impl Effect {
         let words = || message.clone().unwrap_or_else(|| format!("HTTP {status}"));
         match status {
             StatusCode::UNAUTHORIZED => BrokerError::Unauthorized(words()),
+            // Not the broker's word: something in between keeps requests out.
+            StatusCode::FORBIDDEN if code.is_none() && message.is_none() => {
+                self.no_answer(format!("HTTP {status}"))
+            }
             StatusCode::FORBIDDEN if !code.is_some_and(|code| (40_300_000..40_400_000).contains(&code)) => {
                 BrokerError::Unauthorized(words())
             }
@@ -114,8 +118,17 @@ mod tests {
             BrokerError::Refused { status: 403, code: Some(40_310_100), message: "no".to_owned() }
         );
         assert_eq!(
+            refused(Effect::Write, 403, r#"{"message": "forbidden."}"#),
+            BrokerError::Unauthorized("forbidden.".to_owned())
+        );
+        assert_eq!(
             refused(Effect::Write, 403, "<html>"),
-            BrokerError::Unauthorized("HTTP 403 Forbidden".to_owned())
+            BrokerError::Ambiguous("HTTP 403 Forbidden".to_owned()),
+            "a proxy's"
+        );
+        assert_eq!(
+            refused(Effect::Read, 403, "<html>"),
+            BrokerError::Unreachable("HTTP 403 Forbidden".to_owned())
         );
         assert_eq!(refused(Effect::Read, 404, ""), BrokerError::NotFound);
         assert_eq!(

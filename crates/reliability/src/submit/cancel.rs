@@ -102,7 +102,7 @@ where
     for<'a> S::Tx<'a>: SubmitStore,
 {
     context.transaction(|tx| {
-        let LockedOrder { order, now } = lock(tx, id)?;
+        let LockedOrder { order, now, .. } = lock(tx, id)?;
         match order.status {
             status if status.is_final() => context.settle(tx, Settlement::Done).map(Plan::Settled),
             OrderStatus::PendingSubmit => {
@@ -141,7 +141,7 @@ where
     for<'a> S::Tx<'a>: SubmitStore,
 {
     context.transaction(|tx| {
-        let LockedOrder { order: before, now } = lock(tx, id)?;
+        let LockedOrder { order: before, now, .. } = lock(tx, id)?;
         let mut after = before.clone();
         let settled = context.settle(tx, Settlement::Done)?;
         let pending = before.status.check_move(OrderStatus::PendingCancel).is_ok() && before.status.is_open();
@@ -158,7 +158,7 @@ where
     for<'a> S::Tx<'a>: SubmitStore,
 {
     context.transaction(|tx| {
-        let LockedOrder { order: before, now } = lock(tx, id)?;
+        let LockedOrder { order: before, now, .. } = lock(tx, id)?;
         let mut after = before.clone();
         observe(&mut after, seen, now)?;
         let settled = context.settle(tx, Settlement::Done)?;

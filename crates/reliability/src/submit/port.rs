@@ -15,6 +15,8 @@ pub struct LockedOrder {
     pub order: Order,
     /// Now, by the store's clock: ages of submissions are measured with one clock, whichever instance asks.
     pub now: DateTime<Utc>,
+    /// Its account may not send orders any more: trading with real money was forbidden since it was accepted.
+    pub forbidden: bool,
 }
 
 /// What happened to an order: the cause of a change, for its history and its events.

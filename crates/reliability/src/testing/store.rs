@@ -58,6 +58,7 @@ pub(super) struct State {
     orders: HashMap<OrderId, Order>,
     history: Vec<(OrderId, &'static str)>,
     effects: u32,
+    forbidden: bool,
 }
 
 enum Time {
@@ -162,6 +163,11 @@ impl MemoryStore {
     #[must_use]
     pub fn order(&self, id: OrderId) -> Order {
         self.lock().orders.get(&id).cloned().expect("an order of this id")
+    }
+
+    /// Whether accounts may send orders: trading with real money is forbidden, or allowed again.
+    pub fn forbid(&self, forbidden: bool) {
+        self.lock().forbidden = forbidden;
     }
 
     /// The causes of an order's changes, in order.
@@ -351,7 +357,9 @@ impl IdempotencyStore for MemoryTx<'_> {
 
 impl SubmitStore for MemoryTx<'_> {
     fn lock_order(&mut self, id: OrderId) -> Result<Option<LockedOrder>, StoreError> {
-        Ok(self.state.orders.get(&id).map(|order| LockedOrder { order: order.clone(), now: self.now }))
+        let forbidden = self.state.forbidden;
+        let (order, now) = (self.state.orders.get(&id).cloned(), self.now);
+        Ok(order.map(|order| LockedOrder { order, now, forbidden }))
     }
 
     fn save_order(

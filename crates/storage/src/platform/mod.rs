@@ -8,5 +8,6 @@ pub mod keys;
 pub mod orders;
 pub mod portfolio;
 pub mod sessions;
+mod sown;
 pub mod streams;
 mod users;

@@ -107,6 +107,35 @@ fn what_never_arrives_ends_as_not_sent_after_five_misses_and_a_list() {
 }
 
 #[test]
+fn what_waits_when_real_money_is_forbidden_is_not_sent() {
+    for first in
+        [vec![], vec![Answer::Error(BrokerError::Unreachable("away".to_owned()))], vec![Answer::Broken]]
+    {
+        let world = World::new();
+        let order = world.accept(OrderType::Limit);
+        let sent = first.len();
+        world.broker.answer_sends(first);
+        if sent == 1 {
+            world.process(99, Faults::default()).run_due(1).unwrap();
+        }
+        world.store.forbid(true);
+        world.settle_down();
+        let after = world.store.order(order.id);
+        assert_eq!(after.status, OrderStatus::NotSent);
+        assert!(after.status_reason.unwrap().contains("forbidden"));
+        assert_eq!((world.broker.count("submit"), world.broker.orders().len()), (sent, 0));
+    }
+    // what has reached the broker is known there
+    let world = World::new();
+    let order = world.accept(OrderType::Limit);
+    world.broker.answer_sends([Answer::Lost]);
+    world.process(99, Faults::default()).run_due(1).unwrap();
+    world.store.forbid(true);
+    world.settle_down();
+    assert_eq!(world.store.order(order.id).status, OrderStatus::New);
+}
+
+#[test]
 fn an_order_in_the_list_alone_is_found_there() {
     let world = World::new();
     let order = world.accept(OrderType::Limit);

@@ -1,7 +1,7 @@
 //! The submit protocol's port on the store.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::Order;
 use plimsoll_core_domain::stream::{EventKind, StreamId};
@@ -45,15 +45,21 @@ impl SubmitStore for Tx<'_> {
             account_id: i64,
             #[diesel(sql_type = Timestamptz)]
             now: DateTime<Utc>,
+            #[diesel(sql_type = Bool)]
+            forbidden: bool,
         }
-        let place = prepared("SELECT account_id, clock_timestamp() AS now FROM orders WHERE id = ?")
-            .bind::<SqlUuid, _>(id.0)
-            .get_result::<Place>(self.conn())
-            .optional()
-            .store()?;
+        let place = prepared(
+            "SELECT o.account_id, clock_timestamp() AS now, \
+             o.environment = 'live' AND NOT a.live_enabled AS forbidden \
+             FROM orders o JOIN accounts a ON a.id = o.account_id WHERE o.id = ?",
+        )
+        .bind::<SqlUuid, _>(id.0)
+        .get_result::<Place>(self.conn())
+        .optional()
+        .store()?;
         let Some(place) = place else { return Ok(None) };
         let order = Tx::lock_order(self, AccountId(place.account_id), id)?;
-        Ok(order.map(|order| LockedOrder { order, now: place.now }))
+        Ok(order.map(|order| LockedOrder { order, now: place.now, forbidden: place.forbidden }))
     }
 
     fn save_order(
