@@ -27,10 +27,13 @@ impl Supervisor {
                 self.refused(&told, &why).await
             }
             Report::Unreadable => {
-                tracing::error!(account.id = %told.account, user.id = %told.user, "the account's credentials do not open: it is disconnected");
-                self.unreadable.insert(told.account, (told.version, Instant::now()));
-                self.end(&[told.account]).await;
-                self.give_back(&told).await
+                if self.doubts.unopened(told.account, told.version, Instant::now()) {
+                    tracing::error!(account.id = %told.account, user.id = %told.user, "the account's credentials do not open: it is disconnected");
+                }
+                if self.cut(&told).await {
+                    self.give_back(&told).await;
+                }
+                Ok(())
             }
         };
         if let Err(error) = written {
@@ -55,6 +58,7 @@ impl Supervisor {
                 Ok::<_, StoreError>(())
             })
             .await?;
+        self.doubts.opened(told.account, told.version);
         self.judge(told, CredentialState::Valid, None).await?;
         if let Some(running) = self.running(told.account, told.version) {
             running.told = true;
@@ -65,16 +69,26 @@ impl Supervisor {
 
     /// The broker refuses the key: nothing more is tried with it.
     async fn refused(&mut self, told: &Told, why: &str) -> Result<(), StoreError> {
-        let first = self.refused.get(&told.account) != Some(&told.version);
-        if first {
+        if self.doubts.refuse(told.account, told.version) {
             tracing::warn!(account.id = %told.account, user.id = %told.user, why, "the account's credentials are refused: it is disconnected");
-            self.refused.insert(told.account, told.version);
-            if self.running(told.account, told.version).is_some() {
-                self.end(&[told.account]).await;
-            }
         }
-        self.judge(told, CredentialState::Invalid, Some(why.to_owned())).await?;
-        if first { self.give_back(told).await } else { Ok(()) }
+        let cut = self.cut(told).await;
+        let judged = self.judge(told, CredentialState::Invalid, Some(why.to_owned())).await;
+        if cut {
+            self.give_back(told).await;
+        }
+        judged?;
+        self.doubts.written(told.account, told.version);
+        Ok(())
+    }
+
+    /// Ends the account's connection, where it runs with the version that this is about; whether it did.
+    async fn cut(&mut self, told: &Told) -> bool {
+        let runs = self.running(told.account, told.version).is_some();
+        if runs {
+            self.end(&[told.account]).await;
+        }
+        runs
     }
 
     async fn judge(
@@ -95,16 +109,21 @@ impl Supervisor {
             .map(drop)
     }
 
-    async fn give_back(&self, told: &Told) -> Result<(), StoreError> {
+    /// Gives a lease back whose connection has ended. One that cannot be given back runs out by itself.
+    async fn give_back(&self, told: &Told) {
         let (owner, name) = (self.parts.owner, lease_of(told.account));
-        self.parts
+        let given = self
+            .parts
             .control
             .run(move |tx| {
                 if tx.release_lease(&name, owner)? {
                     wake_all(tx);
                 }
-                Ok(())
+                Ok::<_, StoreError>(())
             })
-            .await
+            .await;
+        if let Err(error) = given {
+            tracing::debug!(account.id = %told.account, %error, "the account's lease will run out by itself");
+        }
     }
 }

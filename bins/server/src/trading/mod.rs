@@ -4,6 +4,7 @@ mod apply;
 mod catch_up;
 mod connection;
 mod connections;
+mod doubts;
 mod fence;
 mod gateway;
 mod hearing;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use plimsoll_core_domain::{AccountId, UserId};
 use plimsoll_storage::platform::accounts::TradingAccount;
@@ -19,16 +20,14 @@ impl Supervisor {
             .filter(|lease| lease.ready && lease.owner != self.parts.owner)
             .filter_map(|lease| account_of(&lease.name))
             .collect();
+        let now = Instant::now();
         let known = |row: &TradingAccount| {
             let running = self.running.get(&row.account.id);
             Known {
                 row: row.clone(),
                 here: running.map(|running| Arc::clone(&running.connection)),
                 ready_elsewhere: running.is_none() && ready.contains(&row.account.id),
-                unreadable: self
-                    .unreadable
-                    .get(&row.account.id)
-                    .is_some_and(|(of, _)| *of == row.credential_version),
+                unreadable: self.doubts.rests(row.account.id, row.credential_version, now),
             }
         };
         let picture = Picture {

@@ -4,7 +4,7 @@
 //! what is its share and free, gives back what is above it, connects anew what has new credentials, and ends what should
 //! not trade any more or belongs to another instance by now.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::connections::Connections;
+use super::doubts::Doubts;
 use super::fence::{ACCOUNT, Fence, INSTANCE, account_of, lease_of};
 use super::reports::Told;
 use super::seed::Sower;
@@ -64,10 +65,7 @@ pub(super) struct Supervisor {
     pub(super) running: BTreeMap<AccountId, Running>,
     /// Price marks of accounts that other instances have.
     pub(super) marks: BTreeMap<AccountId, (Arc<Connection>, AccountTasks)>,
-    /// Versions of credentials that could not be opened, and since when.
-    pub(super) unreadable: HashMap<AccountId, (i64, Instant)>,
-    /// Versions of credentials that were refused, until the database says so too.
-    pub(super) refused: HashMap<AccountId, i64>,
+    pub(super) doubts: Doubts,
     /// Reports that are still to be written down.
     pub(super) unwritten: Vec<Told>,
     renewed: Option<Instant>,
@@ -75,12 +73,12 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(parts: SupervisorParts) -> Self {
+        let doubts = Doubts::new(parts.timings.account_retry);
         Self {
             parts,
             running: BTreeMap::new(),
             marks: BTreeMap::new(),
-            unreadable: HashMap::new(),
-            refused: HashMap::new(),
+            doubts,
             unwritten: Vec::new(),
             renewed: None,
         }
@@ -185,10 +183,7 @@ impl Supervisor {
     }
 
     async fn follow(&mut self, look: &Look) -> Result<(), StoreError> {
-        self.unreadable.retain(|_, (_, since)| since.elapsed() < self.parts.timings.account_retry);
-        self.refused.retain(|account, version| {
-            look.accounts.iter().any(|row| row.account.id == *account && row.credential_version == *version)
-        });
+        self.doubts.keep(&look.accounts);
         let wanted: BTreeMap<AccountId, &TradingAccount> = look
             .accounts
             .iter()
@@ -236,12 +231,9 @@ impl Supervisor {
     }
 
     fn may_connect(&self, row: &TradingAccount) -> bool {
-        let version = row.credential_version;
-        let (unreadable, refused) = (self.unreadable.get(&row.account.id), self.refused.get(&row.account.id));
         row.state != plimsoll_auth::vault::CredentialState::Invalid
             && self.parts.connections.links.offers(row.account.environment)
-            && unreadable.is_none_or(|(of, _)| *of != version)
-            && refused.is_none_or(|of| *of != version)
+            && !self.doubts.forbids(row.account.id, row.credential_version, Instant::now())
     }
 
     /// Ends the tasks of accounts.
