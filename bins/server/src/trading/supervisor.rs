@@ -23,7 +23,7 @@ use super::doubts::Doubts;
 use super::fence::{ACCOUNT, Fence, INSTANCE, account_of, lease_of};
 use super::reports::Told;
 use super::seed::Sower;
-use super::shares::{Shares, shares};
+use super::shares::{Balance, Seen, Shares};
 use super::tasks::{AccountTasks, Shop};
 
 /// What wakes the supervisors of all instances begins with this.
@@ -66,6 +66,7 @@ pub(super) struct Supervisor {
     /// Price marks of accounts that other instances have.
     pub(super) marks: BTreeMap<AccountId, (Arc<Connection>, AccountTasks)>,
     pub(super) doubts: Doubts,
+    balance: Balance,
     /// Reports that are still to be written down.
     pub(super) unwritten: Vec<Told>,
     renewed: Option<Instant>,
@@ -74,11 +75,13 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(parts: SupervisorParts) -> Self {
         let doubts = Doubts::new(parts.timings.account_retry);
+        let balance = Balance::new(2 * parts.timings.account_look);
         Self {
             parts,
             running: BTreeMap::new(),
             marks: BTreeMap::new(),
             doubts,
+            balance,
             unwritten: Vec::new(),
             renewed: None,
         }
@@ -190,7 +193,12 @@ impl Supervisor {
             .filter(|row| self.may_connect(row))
             .map(|row| (row.account.id, row))
             .collect();
-        let instances = look.leases.iter().filter(|lease| account_of(&lease.name).is_none()).count();
+        let instances: BTreeSet<Uuid> = look
+            .leases
+            .iter()
+            .filter(|lease| account_of(&lease.name).is_none())
+            .map(|lease| lease.owner)
+            .collect();
         let others: BTreeSet<AccountId> = look
             .leases
             .iter()
@@ -210,7 +218,9 @@ impl Supervisor {
         let mine: BTreeSet<AccountId> =
             self.running.keys().filter(|account| !stale.contains(account)).copied().collect();
         let ids: BTreeSet<AccountId> = wanted.keys().copied().collect();
-        let Shares { take, mut give_back } = shares(&ids, &mine, &others, instances);
+        let seen =
+            Seen { wanted: &ids, mine: &mine, others: &others, instances: &instances, now: Instant::now() };
+        let Shares { take, mut give_back } = self.balance.change(seen);
         give_back.extend(stale);
         if !give_back.is_empty() {
             self.end(&give_back).await;
