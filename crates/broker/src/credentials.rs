@@ -21,23 +21,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why there are no credentials just now.
+/// Why there are no credentials just now. It is never a word of the broker's, who was not asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// There are none, or they may not be used any more: trying again does not help.
-    #[error("there are no credentials for this account: {0}")]
-    Missing(String),
-    /// The place that keeps them does not answer: trying again may help.
+    /// They are not there, do not open, or the place that keeps them does not answer: what needs them is put off.
     #[error("the credentials cannot be read now: {0}")]
     Unavailable(String),
 }
 
 impl From<CredentialError> for BrokerError {
     fn from(error: CredentialError) -> Self {
-        match error {
-            CredentialError::Missing(_) => Self::Unauthorized(error.to_string()),
-            CredentialError::Unavailable(_) => Self::Unreachable(error.to_string()),
-        }
+        Self::Unreachable(error.to_string())
     }
 }
 

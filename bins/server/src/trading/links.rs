@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use plimsoll_core_domain::order::Environment;
 use plimsoll_crypto::OsRandom;
@@ -31,15 +30,9 @@ impl Links {
         let (user, environment, version) =
             (of.account.user_id, of.account.environment, of.credential_version);
         let teller = self.teller(of);
-        let lacking = Arc::new(AtomicBool::new(false));
-        let keys = VaultKeys::new(
-            self.door.clone(),
-            (user, environment, version),
-            Arc::clone(&lacking),
-            teller.clone(),
-        );
+        let keys = VaultKeys::new(self.door.clone(), (user, environment, version), teller.clone());
         let adapter = self.servers.adapter(environment, Arc::new(keys), random_seed(&mut OsRandom))?;
-        Some(Arc::new(Connection::new(of, Arc::new(Watched::new(adapter, lacking, teller)))))
+        Some(Arc::new(Connection::new(of, Arc::new(Watched::new(adapter, teller)))))
     }
 
     pub(super) fn teller(&self, of: &TradingAccount) -> Teller {

@@ -1,6 +1,5 @@
 //! The keys of one account, out of the vault: opened for a call or a connection, and wiped a moment later.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,20 +31,16 @@ pub(super) struct VaultKeys {
     environment: Environment,
     version: i64,
     kept: Arc<Mutex<Option<Credentials>>>,
-    /// The broker was not asked: there was nothing to ask it with.
-    lacking: Arc<AtomicBool>,
     teller: Teller,
 }
 
 impl VaultKeys {
-    /// `lacking` is set before each answer that there are no keys.
     pub(super) fn new(
         door: VaultDoor,
         (user, environment, version): (UserId, Environment, i64),
-        lacking: Arc<AtomicBool>,
         teller: Teller,
     ) -> Self {
-        Self { door, user, environment, version, kept: Arc::default(), lacking, teller }
+        Self { door, user, environment, version, kept: Arc::default(), teller }
     }
 
     async fn open(&self) -> Result<Credentials, CredentialError> {
@@ -68,17 +63,12 @@ impl VaultKeys {
             Opened::Keys { .. } => Err(CredentialError::Unavailable(
                 "they have changed, and the connection begins anew".to_owned(),
             )),
-            Opened::Nothing => Err(self.missing("they were deleted")),
+            Opened::Nothing => Err(CredentialError::Unavailable("they were deleted".to_owned())),
             Opened::Undecryptable => {
                 self.teller.tell(Report::Unreadable);
-                Err(self.missing("they do not open"))
+                Err(CredentialError::Unavailable("they do not open".to_owned()))
             }
         }
-    }
-
-    fn missing(&self, why: &str) -> CredentialError {
-        self.lacking.store(true, Ordering::Release);
-        CredentialError::Missing(why.to_owned())
     }
 }
 

@@ -1,7 +1,6 @@
 //! An adapter whose refusals for its credentials are told to the supervisor, whichever call meets them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_core_domain::broker::{
     BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition, Dedupe,
@@ -15,22 +14,18 @@ use super::reports::{Report, Teller};
 /// The adapter of one account.
 pub(super) struct Watched {
     inner: Arc<dyn Broker>,
-    /// Set by the source of the keys when it had none: that is no word of the broker's.
-    lacking: Arc<AtomicBool>,
     teller: Teller,
 }
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, BrokerError>>;
 
 impl Watched {
-    pub(super) fn new(inner: Arc<dyn Broker>, lacking: Arc<AtomicBool>, teller: Teller) -> Self {
-        Self { inner, lacking, teller }
+    pub(super) fn new(inner: Arc<dyn Broker>, teller: Teller) -> Self {
+        Self { inner, teller }
     }
 
     fn heed(&self, error: &BrokerError) {
-        if let BrokerError::Unauthorized(why) = error
-            && !self.lacking.swap(false, Ordering::AcqRel)
-        {
+        if let BrokerError::Unauthorized(why) = error {
             self.teller.tell(Report::Refused(why.clone()));
         }
     }
