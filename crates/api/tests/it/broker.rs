@@ -146,10 +146,22 @@ async fn the_brokers_word_is_noted() {
     assert_eq!((away.status.as_u16(), away.code()), (503, "unavailable"));
     assert_eq!(state().await, "unverified", "nothing was learnt of the keys");
 
-    // The account that was seen with these orders is another one.
+    // Keys of another account than the one in which something is held are never called valid, and that is told once.
     put(&client, &wish("PK0000000000000TAKEN", "paper")).await;
-    world.test.execute("UPDATE accounts SET broker_account = 'PA-OTHER'");
-    assert_eq!(test().await.code(), "credential_refused");
+    world.test.execute(
+        "UPDATE accounts SET broker_account = 'PA-OTHER'; INSERT INTO positions (account_id, symbol, user_id, qty, \
+         cost_basis, realized_pl, updated_at) SELECT id, 'SPY', user_id, 1, 100, 0, now() FROM accounts",
+    );
+    for _ in 0..2 {
+        assert_eq!(test().await.code(), "credential_refused");
+        assert_eq!(state().await, "invalid");
+        assert_eq!(world.rows("SELECT 1 AS x FROM mail_outbox WHERE kind = 'broker_keys_refused'").len(), 2);
+    }
+    assert_eq!(world.rows("SELECT 1 AS x FROM audit_log WHERE detail->>'to' = 'valid'").len(), 1);
+    // Nothing is held any more: the account may be another one.
+    world.test.execute("UPDATE positions SET qty = 0, cost_basis = 0");
+    assert_eq!(test().await.status, 200);
+    assert_eq!(state().await, "valid");
 }
 
 /// ENC-13: one answer for whatever keeps a credential from opening, and nothing is lost by it.

@@ -55,6 +55,17 @@ struct Row {
     live_enabled: bool,
 }
 
+/// Whether the account `a` may be the one with a number at the broker, which is bound twice.
+macro_rules! may_have_number {
+    () => {
+        "(a.broker_account IS NULL OR a.broker_account = ? \
+           OR (NOT EXISTS (SELECT 1 FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL) \
+             AND NOT EXISTS (SELECT 1 FROM positions p WHERE p.account_id = a.id AND p.qty <> 0))) \
+         AND NOT EXISTS (SELECT 1 FROM accounts b WHERE b.user_id = a.user_id AND b.broker = a.broker \
+           AND b.environment <> a.environment AND b.broker_account = ?)"
+    };
+}
+
 /// The columns of a [`Row`] of `accounts` under the alias `a`.
 macro_rules! account_columns {
     () => {
@@ -204,14 +215,10 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn claim_broker_account(&mut self, account: AccountId, number: &str) -> Result<bool, StoreError> {
-        let changed = prepared(
-            "UPDATE accounts a SET broker_account = ?, updated_at = now() \
-             WHERE a.id = ? AND (a.broker_account IS NULL OR a.broker_account = ? \
-               OR (NOT EXISTS (SELECT 1 FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL) \
-                 AND NOT EXISTS (SELECT 1 FROM positions p WHERE p.account_id = a.id AND p.qty <> 0))) \
-             AND NOT EXISTS (SELECT 1 FROM accounts b WHERE b.user_id = a.user_id AND b.broker = a.broker \
-               AND b.environment <> a.environment AND b.broker_account = ?)",
-        )
+        let changed = prepared(concat!(
+            "UPDATE accounts a SET broker_account = ?, updated_at = now() WHERE a.id = ? AND ",
+            may_have_number!()
+        ))
         .bind::<Text, _>(number)
         .bind::<BigInt, _>(account.0)
         .bind::<Text, _>(number)
@@ -219,5 +226,28 @@ impl Tx<'_> {
         .execute(self.conn())
         .store()?;
         Ok(changed == 1)
+    }
+
+    /// Whether [`claim_broker_account`](Self::claim_broker_account) would take this number now.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn may_claim_broker_account(&mut self, account: AccountId, number: &str) -> Result<bool, StoreError> {
+        #[derive(QueryableByName)]
+        struct Answer {
+            #[diesel(sql_type = Bool)]
+            may: bool,
+        }
+        prepared(concat!(
+            "SELECT EXISTS (SELECT 1 FROM accounts a WHERE a.id = ? AND ",
+            may_have_number!(),
+            ") AS may"
+        ))
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(number)
+        .bind::<Text, _>(number)
+        .get_result::<Answer>(self.conn())
+        .store()
+        .map(|answer| answer.may)
     }
 }

@@ -290,7 +290,12 @@ fn a_user_has_one_account_at_the_broker() {
 #[test]
 fn credentials_of_another_account_are_noticed() {
     let world = World::new();
-    let claim = |number: &str| read(&world.db, |tx| tx.claim_broker_account(world.account, number));
+    let claim = |number: &str| {
+        let may = read(&world.db, |tx| tx.may_claim_broker_account(world.account, number));
+        let claimed = read(&world.db, |tx| tx.claim_broker_account(world.account, number));
+        assert_eq!(may, claimed, "the question and the claim are of one mind about {number}");
+        claimed
+    };
     assert!(claim("PA1"));
     assert!(claim("PA1"), "the same again");
     let number = || read(&world.db, |tx| tx.account_of_user(world.user)).unwrap().broker_account;

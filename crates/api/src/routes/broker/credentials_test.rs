@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, post, web};
 use plimsoll_auth::vault::{self, CredentialState, Judgement, Opened};
-use plimsoll_core_domain::UserId;
+use plimsoll_core_domain::{StoreError, UserId};
+use plimsoll_storage::Tx;
 use serde_json::json;
 
 use super::{broker, no_credential, unreadable};
@@ -48,20 +49,23 @@ pub async fn test(
         Opened::Undecryptable => return Err(unreadable()),
     };
     let checked = state.gateway.check(user, keys, environment).await;
-    let (judged, reason) = match &checked {
-        Ok(_) => (CredentialState::Valid, None),
-        Err(GatewayError::KeyRefused) => (CredentialState::Invalid, Some("refused by the broker in a test")),
+    if checked.as_ref().is_err_and(|error| !matches!(error, GatewayError::KeyRefused)) {
         // Nothing was learnt of the keys.
-        Err(_) => return Err(checked.err().map_or_else(unreadable, Problem::from)),
-    };
+        return Err(checked.err().map_or_else(unreadable, Problem::from));
+    }
     let mail = state.ids.request_id();
     let number = checked.as_ref().ok().map(|account| account.broker_account.clone());
     let same = state
         .db
         .run(move |tx| {
-            let judgement = Judgement { version, state: judged, reason };
-            vault::judge(tx, user, broker, &judgement, mail, &act)?;
-            is_the_known_account(tx, user, number.as_deref())
+            let same = number.as_deref().map(|number| may_be_the_account(tx, user, number)).transpose()?;
+            let (state, reason) = match same {
+                Some(true) => (CredentialState::Valid, None),
+                Some(false) => (CredentialState::Invalid, Some("of another account at the broker")),
+                None => (CredentialState::Invalid, Some("refused by the broker in a test")),
+            };
+            vault::judge(tx, user, broker, &Judgement { version, state, reason }, mail, &act)?;
+            Ok::<_, StoreError>(same != Some(false))
         })
         .await?;
     let account = checked?;
@@ -76,12 +80,8 @@ pub async fn test(
         .json(json!({ "ok": true, "account_status": account.status, "environment": environment })))
 }
 
-/// Whether the account at the broker is the one that was seen with the user's account before, if any was.
-fn is_the_known_account(
-    tx: &mut plimsoll_storage::Tx<'_>,
-    user: UserId,
-    number: Option<&str>,
-) -> Result<bool, plimsoll_core_domain::StoreError> {
-    let known = tx.account_of_user(user)?.and_then(|account| account.broker_account);
-    Ok(number.is_none() || known.is_none() || known.as_deref() == number)
+/// Whether the user's account may be the one with this number at the broker, as it is decided when it is connected.
+fn may_be_the_account(tx: &mut Tx<'_>, user: UserId, number: &str) -> Result<bool, StoreError> {
+    let account = tx.account_of_user(user)?;
+    account.map_or(Ok(true), |account| tx.may_claim_broker_account(account.id, number))
 }
