@@ -157,7 +157,7 @@ async fn the_brokers_word_is_noted() {
         assert_eq!(state().await, "invalid");
         assert_eq!(world.rows("SELECT 1 AS x FROM mail_outbox WHERE kind = 'broker_keys_refused'").len(), 2);
     }
-    assert_eq!(world.rows("SELECT 1 AS x FROM audit_log WHERE detail->>'to' = 'valid'").len(), 1);
+    assert_eq!(world.rows("SELECT 1 AS x FROM audit_log WHERE detail::jsonb->>'to' = 'valid'").len(), 1);
     // Nothing is held any more: the account may be another one.
     world.test.execute("UPDATE positions SET qty = 0, cost_basis = 0");
     assert_eq!(test().await.status, 200);
