@@ -7,8 +7,8 @@ use plimsoll_paper_exchange::order::Side;
 use plimsoll_paper_exchange::{
     AccountId, Change, ClockState, Exchange, ExchangeConfig, MarketData, NewOrder, Record, ReplayClock,
 };
-use plimsoll_storage::Db;
 use plimsoll_storage::paper::{ApiKey, Batch, Books, SaveError, Watchlist, WriterToken};
+use plimsoll_storage::{Db, DbSettings, PoolKind};
 use plimsoll_testkit::TestDb;
 use uuid::Uuid;
 
@@ -23,7 +23,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let test = TestDb::paper();
-        let db = test.db();
+        // One connection, which knows its statements: whether another has them is a matter of luck.
+        let db = test.db_with(DbSettings::new(PoolKind::Http, 1));
         let now = Utc.with_ymd_and_hms(2026, 11, 24, 15, 0, 0).unwrap();
         let market = MarketData::fixed_price(100.into()).unwrap();
         let mut exchange = Exchange::new(ExchangeConfig::default(), market, 7, now);
