@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::rotation::{self, Outcome, Progress, grouped};
+use super::user_admin::refuse_another_schema;
 use crate::bootstrap::{Databases, Settle, StartError, generate_key, key_ring, prepare};
 use crate::config::{Environment, Settings};
 
@@ -40,10 +41,7 @@ impl Opened {
     fn as_it_is(settings: &Settings, environment: &Environment) -> Result<Self, StartError> {
         let data_dir = prepare(&settings.data_dir)?;
         let databases = Databases::open_beside(settings, environment)?;
-        if !databases.plan()?.applied.is_empty() {
-            let why = "the database is not of this release's schema: `plimsoll migrate` first";
-            return Err(StartError::Refused(why.to_owned()));
-        }
+        refuse_another_schema(&databases)?;
         let db = databases.pool(PoolKind::Jobs, 2)?;
         let ring = key_ring(&settings.keys, &data_dir, &db, Settle::Never, &mut OsRandom)?;
         Ok(Self { databases, db, ring })

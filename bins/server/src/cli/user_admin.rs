@@ -64,12 +64,39 @@ impl Opened {
         Ok(Self { db, keys, _databases: databases })
     }
 
+    /// Leaves the database as it is: for a trial, all of whose transactions are taken back.
+    ///
+    /// # Errors
+    /// The schema is not this release's, the ring lacks a key, or the database cannot be used.
+    pub(super) fn as_it_is(settings: &Settings, environment: &Environment) -> Result<Self, StartError> {
+        let data_dir = prepare(&settings.data_dir)?;
+        let databases = Databases::open_beside(settings, environment)?;
+        refuse_another_schema(&databases)?;
+        let db = databases.pool(PoolKind::Control, 2)?;
+        let ring = key_ring(&settings.keys, &data_dir, &db, Settle::Never, &mut OsRandom)?;
+        let keys = Arc::new(PlatformKeys::load_or_pretend(&db, &ring, &mut OsRandom)?);
+        let db = db.with_keys(Arc::clone(&keys));
+        Ok(Self { db, keys, _databases: databases })
+    }
+
     /// The user with this address.
     fn user(&self, email: &str) -> Result<User, StartError> {
         let email = EmailAddress::parse(email).map_err(|why| StartError::Refused(why.to_string()))?;
         let found = self.db.read_blocking(|tx| tx.account_by_email(&email))?;
         found.map(|account| account.user).ok_or_else(no_user)
     }
+}
+
+/// For commands that change nothing, migrations included.
+///
+/// # Errors
+/// The schema is not this release's, or the database cannot be used.
+pub(super) fn refuse_another_schema(databases: &Databases) -> Result<(), StartError> {
+    if databases.plan()?.applied.is_empty() {
+        return Ok(());
+    }
+    let why = "the database is not of this release's schema: `plimsoll migrate` first";
+    Err(StartError::Refused(why.to_owned()))
 }
 
 fn no_user() -> StartError {

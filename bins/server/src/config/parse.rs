@@ -6,6 +6,8 @@ use std::time::Duration;
 use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::OrderRate;
 use plimsoll_auth::IpNetwork;
+use plimsoll_crypto::KeyForm;
+use secrecy::SecretString;
 
 /// `90s`, `15m`, `48h`, `7d`, `250ms`: a whole number and one unit; more than nothing.
 ///
@@ -137,6 +139,37 @@ pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
+/// Earlier master keys: one a line where the text has a line break, even if only at its end; else comma-separated. Keys
+/// in hexadecimal or base64, which have no comma, may share a line.
+///
+/// # Errors
+/// Why one of them is no key; never any part of it.
+pub(super) fn old_keys(text: &str) -> Result<Vec<SecretString>, String> {
+    let form = |key: &str| KeyForm::of(key).map_err(|why| why.to_string());
+    let kept = |key: &str| SecretString::from(key.to_owned());
+    if !text.contains('\n') {
+        let keys: Vec<&str> = list(text).collect();
+        return match keys.iter().try_for_each(|key| form(key).map(drop)) {
+            Ok(()) => Ok(keys.into_iter().map(kept).collect()),
+            Err(why) if keys.len() > 1 => Err(format!(
+                "{why} (a pass phrase with a comma stands on a line of its own, which ends with a line break)"
+            )),
+            Err(why) => Err(why),
+        };
+    }
+    let encoded = |key: &str| matches!(KeyForm::of(key), Ok(KeyForm::Hex | KeyForm::Base64));
+    let mut keys = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if list(line).all(encoded) {
+            keys.extend(list(line).map(kept));
+        } else {
+            form(line)?;
+            keys.push(kept(line));
+        }
+    }
+    Ok(keys)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +213,31 @@ mod tests {
         for text in ["", "50", "50/s", "0/s,10", "50/m,200", "50/s,10", "-1/s,5", "OFF"] {
             assert!(order_rate(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn earlier_keys_are_separated_by_commas_or_lines() {
+        use secrecy::ExposeSecret;
+        const HEX: &str = "8f1c7a9d2e4b6053f1e2d3c4b5a697887766554433221100ffeeddccbbaa9988";
+        const BASE64: &str = "hQm0T5dPjmbF2C8NKJcxvJmzY0XHc1q7c1oXv4Q1pF0=";
+        const PHRASE: &str = "seven slow herons, one copper lamp";
+        let read = |text: &str| -> Result<Vec<String>, String> {
+            Ok(old_keys(text)?.iter().map(|key| key.expose_secret().to_owned()).collect())
+        };
+        let all = |keys: &[&str]| Ok(keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>());
+        assert_eq!(read(&format!("{HEX}, {BASE64},")), all(&[HEX, BASE64]));
+        assert_eq!(read(&format!("{HEX},{BASE64}\n")), all(&[HEX, BASE64]), "a file of before");
+        assert_eq!(read(&format!("{PHRASE}\n")), all(&[PHRASE]));
+        assert_eq!(read(&format!("{HEX}\r\n\n {PHRASE}\r\n{BASE64}")), all(&[HEX, PHRASE, BASE64]));
+        assert_eq!(read("two long phrases here,of before there were lines").map(|keys| keys.len()), Ok(2));
+        let short = "seven herons, one lamp";
+        let why = read(short).unwrap_err();
+        assert!(
+            why.contains("too short") && why.contains("line of its own") && !why.contains("herons"),
+            "{why}"
+        );
+        assert_eq!(read(&format!("{short}\n")), all(&[short]));
+        assert!(read(&format!("{HEX}\nshort\n")).is_err());
     }
 
     #[test]

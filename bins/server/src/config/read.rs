@@ -142,12 +142,17 @@ impl Reader<'_> {
         name: &str,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
+        self.untrimmed(name, |text| read(text.trim()))
+    }
+
+    /// As [`optional`](Self::optional), for a value whose line breaks count.
+    fn untrimmed<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let text = self.given.get(name)?.text.clone();
         if text.trim().is_empty() {
             self.error(name, "must not be empty");
             return None;
         }
-        match read(text.trim()) {
+        match read(&text) {
             Ok(value) => Some(value),
             Err(why) => {
                 self.error(name, why);
@@ -214,11 +219,7 @@ impl Reader<'_> {
         if let Some((_, form)) = &key {
             self.add(Severity::Information, "ENCRYPTION_KEY", format!("read as {form}"), None);
         }
-        let old = self.optional("ENCRYPTION_KEYS_OLD", |text| {
-            parse::list(text)
-                .map(|key| KeyForm::of(key).map_err(key_error).map(|_| SecretString::from(key.to_owned())))
-                .collect::<Result<Vec<_>, _>>()
-        });
+        let old = self.untrimmed("ENCRYPTION_KEYS_OLD", parse::old_keys);
         let webhook_secret = self.optional("WEBHOOK_SECRET", |text| {
             if text.chars().count() < SHORTEST_WEBHOOK_SECRET {
                 return Err(format!("must have at least {SHORTEST_WEBHOOK_SECRET} characters"));

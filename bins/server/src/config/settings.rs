@@ -7,6 +7,7 @@ use std::time::Duration;
 use plimsoll_api::proxies::TrustedProxies;
 use plimsoll_api::state::OrderRate;
 use plimsoll_auth::IpNetwork;
+use plimsoll_broker::{AlpacaConfig, ConfigError};
 use plimsoll_core_domain::order::Environment as BrokerEnvironment;
 use plimsoll_crypto::passwords::HashParams;
 use plimsoll_observability::logging::LogFormat;
@@ -129,6 +130,32 @@ pub struct BrokerSettings {
     pub reconcile_interval: Duration,
     /// `STALE_ORDER_AGE`.
     pub stale_order_age: Duration,
+}
+
+impl BrokerSettings {
+    /// Where credentials of this environment lead at Alpaca: `ALPACA_BASE_URL` for its own environment, Alpaca's own
+    /// address for the other one.
+    ///
+    /// # Errors
+    /// `ALPACA_BASE_URL` is refused.
+    pub fn alpaca_config(&self, environment: BrokerEnvironment) -> Result<AlpacaConfig, ConfigError> {
+        if environment == self.environment {
+            AlpacaConfig::new(&self.base_url, environment)
+        } else {
+            Ok(AlpacaConfig::alpaca(environment))
+        }
+    }
+
+    /// Whether a key can be one of the environment, as far as its form tells. The paper broker takes every key.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_key(&self, environment: BrokerEnvironment, key_id: &str) -> Result<(), ConfigError> {
+        match self.alpaca {
+            Some(_) => self.alpaca_config(environment)?.check_key(key_id),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Where the paper broker's prices come from.

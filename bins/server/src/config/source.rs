@@ -125,8 +125,7 @@ fn secret_of(path: &Path) -> Result<String, String> {
         return Err("it is too large for a secret".to_owned());
     }
     let text = fs::read_to_string(path).map_err(|why| why.to_string())?;
-    let text = text.trim();
-    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
 }
 
 fn read_environment(environment: &Environment, report: &mut ConfigReport) -> BTreeMap<&'static str, Given> {

@@ -38,13 +38,10 @@ impl Brokers {
             let servers = AlpacaServers { paper: Some(server(config)?), live: None };
             return Ok(Self { servers, paper: Some(paper), given: None, environment: Environment::Paper });
         };
-        let own = AlpacaConfig::new(&broker.base_url, broker.environment).map_err(refused)?;
+        let own = broker.alpaca_config(broker.environment).map_err(refused)?;
         own.check_key(account.key.expose_secret())
             .map_err(|why| StartError::Setting { setting: "ALPACA_API_KEY", message: why.to_string() })?;
-        let of = |environment| match environment == broker.environment {
-            true => server(own.clone()),
-            false => server(AlpacaConfig::alpaca(environment)),
-        };
+        let of = |environment| server(broker.alpaca_config(environment).map_err(refused)?);
         let servers =
             AlpacaServers { paper: Some(of(Environment::Paper)?), live: Some(of(Environment::Live)?) };
         Ok(Self { servers, paper: None, given: Some(account.clone()), environment: broker.environment })

@@ -203,6 +203,59 @@ fn a_table_and_a_password_are_read_too() {
     assert_eq!(opened(&desk, "ann@example.com").unwrap().0, "PKIMPORTANN000000002");
 }
 
+/// A row whose transaction is cut off fails alone; the report and the audit entry come. A key of the other environment is
+/// no key of this one.
+#[test]
+fn a_row_fails_alone() {
+    let Some(python) = python() else { return };
+    let desk = desk();
+    let secret = "secret-of-someone-456789-ABCDEFGHIJKLMNO";
+    let rows = json!([
+        ["ann@example.com", "alpaca", "paper", "PKIMPORTANN000000001", secret],
+        ["bob@example.com", "alpaca", "paper", "PKIMPORTBOB000000001", secret],
+        ["eve@example.com", "alpaca", "live", "PKIMPORTEVE000000001", secret],
+        ["eve@example.com", "alpaca", "live", "AKIMPORTEVE000000001", secret],
+    ]);
+    let (file, key) = export(&python, desk.folder.path(), "csv", "key", &rows);
+    desk.database.execute(
+        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$; \
+         CREATE TRIGGER cut BEFORE INSERT ON broker_credentials FOR EACH ROW \
+         WHEN (NEW.key_last4 = '0001' AND NEW.user_id = 2) EXECUTE FUNCTION cut()",
+    );
+    let bob = desk.database.rows("SELECT id FROM users WHERE email = 'bob@example.com'")[0]["id"].clone();
+    assert_eq!(bob, 2);
+    let report = desk.json(FIRST, &[], &words(&file, &key, " --json"), 3);
+    let told: Vec<String> =
+        outcomes(&report).into_iter().map(|(line, word)| format!("{line} {word}")).collect();
+    assert_eq!(told, ["2 imported", "3 failed", "4 failed", "5 imported"], "{report}");
+    let why = |n: usize| report["rows"][n]["reason"].as_str().unwrap().to_owned();
+    assert!(why(1).starts_with("the database: ") && why(2).contains("AK"), "{report}");
+    assert_eq!(desk.count("audit_log WHERE action = 'credential.import' AND outcome = 'failure'"), 1);
+    assert_eq!(desk.count("broker_credentials"), 2);
+}
+
+/// A trial over a database of before is refused, and one over a database without keys makes none.
+#[test]
+fn a_trial_leaves_the_schema_and_the_keys_alone() {
+    let desk = Desk::new();
+    let (file, key) = (desk.folder.path().join("export.csv"), desk.folder.path().join("old.key"));
+    fs::write(&file, "email,broker,environment,api_key,api_secret\n").unwrap();
+    fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    let before = desk.digests();
+    assert_eq!(desk.run(FIRST, &[], &words(&file, &key, " --dry-run")).status.code(), Some(0));
+    assert_eq!((desk.digests(), desk.count("installation_keys")), (before, 0));
+
+    desk.database.execute(
+        "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
+    );
+    let before = desk.digests();
+    let output = desk.run(FIRST, &[], &words(&file, &key, " --dry-run"));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("`plimsoll migrate` first"), "{}", stderr(&output));
+    assert_eq!(desk.digests(), before);
+}
+
 #[test]
 fn a_key_that_is_none_is_wrong_use() {
     let desk = Desk::new();

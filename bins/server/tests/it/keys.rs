@@ -210,6 +210,26 @@ fn a_rotation_is_reported_and_a_trial_changes_nothing() {
     assert_eq!(desk.run(FIRST, &[], "user list").status.code(), Some(2), "the earlier key opens nothing");
 }
 
+/// ENC-6, ENC-7: a pass phrase with a comma can be the key, and can be rotated away: from a line of a file or a variable.
+#[test]
+fn a_pass_phrase_with_a_comma_is_rotated_away() {
+    const COMMA: &str = "seven herons, one lamp";
+    let desk = Desk::new();
+    assert_eq!(desk.run(COMMA, &[], "user list").status.code(), Some(0));
+    let old = desk.active(COMMA, &[]);
+    let output = desk.run(FIRST, &[COMMA], "key rotate --dry-run");
+    assert!(stderr(&output).contains("line of its own"), "{}", stderr(&output));
+
+    let file = desk.folder.path().join("earlier");
+    fs::write(&file, format!("{COMMA}\n")).unwrap();
+    let mut trial = desk.command(FIRST, &[], "key rotate --dry-run");
+    let output = trial.env("ENCRYPTION_KEYS_OLD_FILE", &file).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let done = desk.json(FIRST, &[&format!("{COMMA}\n")], "key rotate --json", 0);
+    assert_eq!((&done["moved"], &done["retirable"]), (&json!(4), &json!([old])), "{done}");
+    assert_eq!(desk.run(FIRST, &[], "user list").status.code(), Some(0));
+}
+
 /// ENC-7: what does not open is named, stays as it is, and keeps its key needed: exit code 3.
 #[test]
 fn a_key_that_is_still_needed_ends_with_3() {

@@ -100,17 +100,45 @@ impl PlatformKeys {
     where
         R: CryptoRng + ?Sized,
     {
-        let (audit, order_ids, pepper, devices) = db.run_blocking(|tx| {
-            tx.check_key_ring(ring)?;
-            tx.register_keys(ring)?;
-            let mut key = |purpose| tx.installation_key(ring, purpose, rng);
-            Ok::<_, KeysError>((
-                key(KeyPurpose::AuditMac)?,
-                key(KeyPurpose::OrderId)?,
-                key(KeyPurpose::Pepper)?,
-                key(KeyPurpose::DeviceCookie)?,
-            ))
-        })?;
+        db.run_blocking(|tx| Self::kept(tx, ring, rng))
+    }
+
+    /// As [`load_or_create`](Self::load_or_create), but what that would have written is taken back. For a trial: keys
+    /// that were not there are good for this process alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_or_pretend<R>(db: &Db, ring: &KeyRing, rng: &mut R) -> Result<Self, KeysError>
+    where
+        R: CryptoRng + ?Sized,
+    {
+        let mut keys = None;
+        let taken_back = db.run_blocking(|tx| {
+            keys = Some(Self::kept(tx, ring, rng)?);
+            Err::<(), KeysError>(
+                StoreError::new(StoreErrorKind::Other, "a trial ends without a commit").into(),
+            )
+        });
+        match (keys, taken_back) {
+            (Some(keys), _) => Ok(keys),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(no_keys().into()),
+        }
+    }
+
+    fn kept<R>(tx: &mut Tx<'_>, ring: &KeyRing, rng: &mut R) -> Result<Self, KeysError>
+    where
+        R: CryptoRng + ?Sized,
+    {
+        tx.check_key_ring(ring)?;
+        tx.register_keys(ring)?;
+        let mut key = |purpose| tx.installation_key(ring, purpose, rng);
+        let (audit, order_ids, pepper, devices) = (
+            key(KeyPurpose::AuditMac)?,
+            key(KeyPurpose::OrderId)?,
+            key(KeyPurpose::Pepper)?,
+            key(KeyPurpose::DeviceCookie)?,
+        );
         let fault = |why: String| StoreError::new(StoreErrorKind::Other, why);
         Ok(Self {
             audit: MacChain::new(&audit).map_err(|why| fault(why.to_string()))?,

@@ -15,7 +15,7 @@ use plimsoll_auth::vault::{self, BrokerKeys, BrokerName, Saved, VaultKeys};
 use plimsoll_auth::{Act, EmailAddress, UserId};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::Environment as Money;
-use plimsoll_core_domain::{Clock, StoreError, SystemClock};
+use plimsoll_core_domain::{Clock, StoreError, StoreErrorKind, SystemClock};
 use plimsoll_crypto::{FernetKey, OsRandom};
 use plimsoll_storage::Tx;
 use secrecy::{ExposeSecret, SecretString};
@@ -27,12 +27,13 @@ use self::rows::Row;
 use super::ImportArgs;
 use super::user_admin::Opened;
 use crate::bootstrap::StartError;
-use crate::config::{Environment, Settings};
+use crate::config::{BrokerSettings, Environment, Settings};
 
 /// Some rows failed.
 const SOME_FAILED: u8 = 3;
 
 /// Imports a file, prints what became of each row, and answers 0 when all are in, else 3; works beside running servers.
+/// Once a row was looked at, the report is printed whatever comes, and an import is in the audit log.
 ///
 /// # Errors
 /// The file or the key cannot be read, or the database cannot be used.
@@ -42,23 +43,34 @@ pub(super) fn run(
     arguments: &ImportArgs,
 ) -> Result<u8, StartError> {
     let key = OldKey::read(arguments)?.key()?;
-    let opened = Opened::beside(settings, environment)?;
-    let mut import = Import { opened: &opened, key, arguments, seen: BTreeMap::new() };
+    let opened = match arguments.dry_run {
+        true => Opened::as_it_is(settings, environment)?,
+        false => Opened::beside(settings, environment)?,
+    };
+    let broker = &settings.broker;
+    let mut import = Import { opened: &opened, key, broker, arguments, seen: BTreeMap::new() };
     let mut report = Report::new(arguments.dry_run, arguments.json);
-    rows::each(&arguments.file, arguments.table.as_deref(), |row| {
-        report.add(import.row(row)?);
+    let read = rows::each(&arguments.file, arguments.table.as_deref(), |row| {
+        report.add(import.row(row));
         Ok(())
-    })?;
-    if !arguments.dry_run {
-        import.record(&report, &arguments.file)?;
+    });
+    if report.rows() == 0 {
+        read?;
+        import.record(&report, &arguments.file, true)?;
+        report.finish();
+        return Ok(0);
     }
+    // an export that ends in the middle has rows that are in
+    let recorded = import.record(&report, &arguments.file, read.is_ok());
     report.finish();
+    read.and(recorded)?;
     Ok(if report.failed() == 0 { 0 } else { SOME_FAILED })
 }
 
 struct Import<'a> {
     opened: &'a Opened,
     key: FernetKey,
+    broker: &'a BrokerSettings,
     arguments: &'a ImportArgs,
     /// Which line spoke of a user's credential for a broker first.
     seen: BTreeMap<(UserId, BrokerName), u64>,
@@ -85,16 +97,17 @@ impl From<StoreError> for Stop {
 }
 
 impl Import<'_> {
-    fn row(&mut self, row: Result<Row, rows::BadRow>) -> Result<Line, StartError> {
+    fn row(&mut self, row: Result<Row, rows::BadRow>) -> Line {
         let row = match row {
             Ok(row) => row,
-            Err(bad) => return Ok(Line::unreadable(bad)),
+            Err(bad) => return Line::unreadable(bad),
         };
         let outcome = match self.understood(&row) {
-            Ok(credential) => self.kept(row.line, &credential)?,
+            Ok(credential) => again(|| self.kept(row.line, &credential))
+                .unwrap_or_else(|error| Outcome::Failed(format!("the database: {error}"))),
             Err(why) => Outcome::Failed(why),
         };
-        Ok(Line::of(&row, outcome))
+        Line::of(&row, outcome)
     }
 
     fn understood(&self, row: &Row) -> Result<Credential, String> {
@@ -111,28 +124,31 @@ impl Import<'_> {
         };
         let keys = BrokerKeys::parse(part("api_key", &row.api_key)?, part("api_secret", &row.api_secret)?)
             .map_err(|why| why.to_string())?;
+        self.broker
+            .check_key(money, keys.api_key.expose_secret())
+            .map_err(|why| format!("api_key: {why}"))?;
         Ok(Credential { email, broker, money, keys })
     }
 
-    fn kept(&mut self, line: u64, credential: &Credential) -> Result<Outcome, StartError> {
+    fn kept(&mut self, line: u64, credential: &Credential) -> Result<Outcome, StoreError> {
         let account = self.opened.db.read_blocking(|tx| tx.account_by_email(&credential.email))?;
         let Some(user) = account.map(|account| account.user.id) else {
             return Ok(Outcome::Failed("there is no user of this address".to_owned()));
         };
         let place = (user, credential.broker);
-        if let Some(first) = self.seen.get(&place) {
+        if let Some(first) = self.seen.get(&place).filter(|first| **first != line) {
             let why = format!("line {first} has a credential of this user for {} already", credential.broker);
             return Ok(Outcome::Failed(why));
         }
         self.seen.insert(place, line);
-        let saved = self.opened.db.run_blocking(|tx| {
+        let saved = self.opened.db.run_retrying_blocking(line, |tx| {
             let outcome = self.saved(tx, user, credential)?;
             // what would be done is done, looked at and taken back
             if self.arguments.dry_run { Err(Stop::Dry(outcome)) } else { Ok(outcome) }
         });
         match saved {
             Ok(outcome) | Err(Stop::Dry(outcome)) => Ok(outcome),
-            Err(Stop::Store(error)) => Err(error.into()),
+            Err(Stop::Store(error)) => Err(error),
         }
     }
 
@@ -165,8 +181,13 @@ impl Import<'_> {
         })
     }
 
-    fn record(&self, report: &Report, file: &Path) -> Result<(), StartError> {
-        let outcome = if report.failed() == 0 { AuditOutcome::Success } else { AuditOutcome::Failure };
+    /// `whole`: the file was read to its end. A trial leaves no entry.
+    fn record(&self, report: &Report, file: &Path, whole: bool) -> Result<(), StartError> {
+        if self.arguments.dry_run {
+            return Ok(());
+        }
+        let fine = whole && report.failed() == 0;
+        let outcome = if fine { AuditOutcome::Success } else { AuditOutcome::Failure };
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
         let detail = json!({
             "via": "cli", "file": name, "rows": report.rows(), "in": report.rows() - report.failed(),
@@ -174,6 +195,20 @@ impl Import<'_> {
         });
         let entry =
             Act::without_request(SystemClock.now()).entry("credential.import", outcome, None, None, detail);
-        Ok(self.opened.db.run_blocking(|tx| tx.append_audit(None, &entry))?)
+        let db = &self.opened.db;
+        Ok(again(|| db.run_retrying_blocking(report.rows(), |tx| tx.append_audit(None, &entry)))?)
+    }
+}
+
+/// Once more where the database was away or somebody was in the way: what was done then is found by the second look.
+fn again<T>(mut work: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    match work() {
+        Err(error) => match error.kind() {
+            StoreErrorKind::Unavailable | StoreErrorKind::Contention | StoreErrorKind::CommitUnknown => {
+                work()
+            }
+            _ => Err(error),
+        },
+        done => done,
     }
 }
