@@ -8,6 +8,7 @@ use plimsoll_auth::mail::Mail;
 use plimsoll_auth::ports::{MailOutbox, TwoFactorStore};
 use plimsoll_auth::totp::TotpSecret;
 use plimsoll_auth::two_factor::StoredSecret;
+use plimsoll_core_domain::StoreErrorKind;
 use plimsoll_crypto::{Aad, KeyId, KeyRing, MasterKey, OsRandom, Stretching, seal};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::{
@@ -290,4 +291,17 @@ fn the_check_of_a_start_does_not_read_every_row() {
         .unwrap();
     assert_eq!(reads[0]["seq"], 0, "{reads:?}");
     assert!(reads[0]["idx"].as_i64().unwrap() < 20, "{reads:?}");
+}
+
+/// ENC-5: one damaged mail, whose bytes name a key that never was, stops no start; a mail of a known key that is missing does.
+#[test]
+fn a_damaged_mail_stops_no_start() {
+    let world = World::new();
+    mail(&world, 1);
+    world.test.execute("UPDATE mail_outbox SET sealed = set_byte(sealed, 3, get_byte(sealed, 3) # 1)");
+    PlatformKeys::load_or_create(&world.test.db(), &ring(KEY), &mut OsRandom).unwrap();
+    let uses = world.db.read_blocking(|tx| tx.key_uses(&ring(KEY))).unwrap();
+    assert_eq!(uses.len(), 1, "{uses:?}");
+    let error = world.db.run_blocking(|tx| tx.waiting_mail(Uuid::from_u128(1))).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Inconsistent, "{error}");
 }

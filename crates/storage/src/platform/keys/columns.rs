@@ -14,6 +14,8 @@ pub struct SealedColumn {
     pub column: &'static str,
     /// Where values under data keys stand beside those of the ring.
     pub(super) holds_data_keys: bool,
+    /// Whether the key's id stands in a column of its own; else in the sealed bytes, which may be damaged.
+    pub(super) names_its_key: bool,
     /// Before every key of a row.
     pub(super) before_all: &'static str,
     pub(super) distinct_ids: &'static str,
@@ -40,6 +42,8 @@ macro_rules! sealed_column {
             table: $table,
             column: $column,
             holds_data_keys: $data_keys,
+            // what has a column for the id sets it with the value
+            names_its_key: !$set.is_empty(),
             before_all: $before_all,
             // a loose scan: one step in the index for each distinct id
             distinct_ids: concat!(

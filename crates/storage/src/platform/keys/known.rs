@@ -146,24 +146,25 @@ impl Tx<'_> {
             .collect()
     }
 
-    /// Ids of the master keys that stored values need. Bytes that no key sealed count for nothing here: whoever reads
-    /// them finds out.
+    /// Ids of the master keys that stored values need. An id that stands in sealed bytes alone counts when it is that of
+    /// a known master key: any other is of a data key, or of a damaged value, and whoever reads that finds out.
     fn key_ids_in_use(&mut self) -> Result<BTreeSet<KeyId>, StoreError> {
-        let known = self.known_keys()?;
+        let (naming, others): (Vec<&SealedColumn>, Vec<&SealedColumn>) =
+            SEALED_COLUMNS.iter().partition(|column| column.names_its_key);
         let mut ids = BTreeSet::new();
-        for column in SEALED_COLUMNS {
-            if column.holds_data_keys {
-                // as many ids as users: only those of master keys are asked for
-                for KnownKey { id, .. } in &known {
-                    let found = prepared(column.any)
-                        .bind::<Text, _>(id.to_string())
-                        .get_result::<Found>(self.conn())
-                        .store()?;
-                    ids.extend(found.found.then_some(*id));
-                }
-            } else {
-                let found = prepared(column.distinct_ids).load::<Id>(self.conn()).store()?;
-                ids.extend(found.iter().filter_map(|row| row.id.parse::<KeyId>().ok()));
+        for column in naming {
+            let found = prepared(column.distinct_ids).load::<Id>(self.conn()).store()?;
+            ids.extend(found.iter().filter_map(|row| row.id.parse::<KeyId>().ok()));
+        }
+        let mut known: BTreeSet<KeyId> = self.known_keys()?.into_iter().map(|key| key.id).collect();
+        known.extend(&ids);
+        for id in known.difference(&ids.clone()) {
+            for column in &others {
+                let found = prepared(column.any)
+                    .bind::<Text, _>(id.to_string())
+                    .get_result::<Found>(self.conn())
+                    .store()?;
+                ids.extend(found.found.then_some(*id));
             }
         }
         Ok(ids)
