@@ -29,14 +29,17 @@ impl Handler<Db> for SendMails {
     fn run(&self, context: &JobContext<'_, Db>, job: &Job) -> Result<Settled, JobFailure> {
         let SendMail { mail: id } = job.decode()?;
         let Some(postman) = &self.postman else { return context.finish(&Settlement::Done) };
-        let mail = context.transaction(|tx| match tx.waiting_mail(id) {
-            // On record, and so committed. Whether another attempt opens it is a matter of keys.
+        let mail = match context.transaction(|tx| match tx.waiting_mail(id) {
+            // Whether another attempt opens it is a matter of keys.
             Err(error) if error.kind() == StoreErrorKind::Inconsistent => {
                 tx.mail_unreadable(id, self.clock.now())?;
                 Ok(Err(error))
             }
             other => Ok(Ok(other?)),
-        })??;
+        })? {
+            Ok(mail) => mail,
+            Err(error) => return Err(error.into()),
+        };
         // Sent, given up or deleted meanwhile.
         let Some((to, mail)) = mail.and_then(|mail| mail.content) else {
             return context.finish(&Settlement::Done);
