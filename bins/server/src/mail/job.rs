@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_auth::mail::{Links, render};
-use plimsoll_core_domain::Clock;
+use plimsoll_core_domain::{Clock, StoreErrorKind};
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::auth::SendMail;
@@ -29,7 +29,14 @@ impl Handler<Db> for SendMails {
     fn run(&self, context: &JobContext<'_, Db>, job: &Job) -> Result<Settled, JobFailure> {
         let SendMail { mail: id } = job.decode()?;
         let Some(postman) = &self.postman else { return context.finish(&Settlement::Done) };
-        let mail = context.transaction(|tx| Ok(tx.waiting_mail(id)?))?;
+        let mail = context.transaction(|tx| match tx.waiting_mail(id) {
+            // On record, and so committed. Whether another attempt opens it is a matter of keys.
+            Err(error) if error.kind() == StoreErrorKind::Inconsistent => {
+                tx.mail_unreadable(id, self.clock.now())?;
+                Ok(Err(error))
+            }
+            other => Ok(Ok(other?)),
+        })??;
         // Sent, given up or deleted meanwhile.
         let Some((to, mail)) = mail.and_then(|mail| mail.content) else {
             return context.finish(&Settlement::Done);

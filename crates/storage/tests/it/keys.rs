@@ -304,4 +304,13 @@ fn a_damaged_mail_stops_no_start() {
     assert_eq!(uses.len(), 1, "{uses:?}");
     let error = world.db.run_blocking(|tx| tx.waiting_mail(Uuid::from_u128(1))).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Inconsistent, "{error}");
+    // ENC-13: it is on record, and administrators are told, once.
+    world.test.execute("UPDATE users SET role = 'admin'");
+    for second in [1, 2] {
+        world.db.run_blocking(|tx| tx.mail_unreadable(Uuid::from_u128(1), at(second))).unwrap();
+    }
+    let said =
+        |from: &str| world.test.rows(&format!("SELECT count(*)::bigint AS n FROM {from}"))[0]["n"].clone();
+    assert_eq!(said("audit_log WHERE action = 'secret.unreadable' AND outcome = 'failure'"), 1);
+    assert_eq!(said("stream_event WHERE kind = 'system_alert'"), 1);
 }

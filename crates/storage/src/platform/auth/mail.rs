@@ -1,11 +1,14 @@
 //! Mails, sealed until they are sent.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
-use plimsoll_auth::EmailAddress;
 use plimsoll_auth::mail::Mail;
-use plimsoll_auth::ports::MailOutbox;
+use plimsoll_auth::ports::{MailOutbox, ThrottleStore, VaultStore};
+use plimsoll_auth::throttle::{Limit, Verdict};
+use plimsoll_auth::vault::{Alert, Audience};
+use plimsoll_auth::{Act, EmailAddress};
+use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::{Aad, KeyRing, OsRandom, open, seal};
 use plimsoll_reliability::jobs::{JobQueue, NewJob};
@@ -17,6 +20,15 @@ use uuid::Uuid;
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
+
+#[derive(QueryableByName)]
+struct Owner {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    user_id: Option<i64>,
+}
+
+/// How often it is said of one mail that it does not open.
+const UNREADABLE: Limit = Limit::new(1, TimeDelta::days(1), 1);
 
 /// The queue of jobs that send mails.
 pub const MAIL_QUEUE: &str = "mail";
@@ -123,6 +135,29 @@ impl Tx<'_> {
             .execute(self.conn())
             .store()
             .map(|_| ())
+    }
+
+    /// Records that a waiting mail does not open, and tells the administrators, once a day: it was damaged, moved from another row, or
+    /// sealed by a key that is missing. The mail stays as it is.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn mail_unreadable(&mut self, id: Uuid, at: DateTime<Utc>) -> Result<(), StoreError> {
+        if self.take("mail.unreadable", id.as_bytes(), UNREADABLE, at)? != Verdict::Allowed {
+            return Ok(());
+        }
+        let owner = prepared("SELECT user_id FROM mail_outbox WHERE id = ?")
+            .bind::<SqlUuid, _>(id)
+            .get_result::<Owner>(self.conn())
+            .optional()
+            .store()?
+            .and_then(|row| row.user_id.map(UserId));
+        let message = format!("The sealed mail {id} does not open and is not sent. See the audit log.");
+        self.alert(Audience::Administrators, &Alert { message, severity: "critical" }, at)?;
+        let detail = serde_json::json!({ "table": "mail_outbox", "mail": id });
+        let act = Act::without_request(at);
+        let entry = act.entry("secret.unreadable", AuditOutcome::Failure, None, owner, detail);
+        self.append_audit(owner, &entry)
     }
 
     /// The newest mails that still have their content.
