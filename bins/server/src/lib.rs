@@ -11,3 +11,4 @@ pub mod setup;
 pub mod trading;
 pub mod upkeep;
 pub mod users;
+pub mod workers;

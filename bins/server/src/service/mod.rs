@@ -41,6 +41,7 @@ pub(crate) use self::ids::{random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
 use crate::trading::{self, BrokerServers, Connections, SeedKeys, TradingError, TradingParts};
 use crate::upkeep::{self, UpkeepParts};
+use crate::workers::JobParts;
 
 /// How long tasks and reads under way may take to end with the runtime.
 const TASKS_END_WITHIN: Duration = Duration::from_millis(500);
@@ -169,38 +170,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let jobs_db = pool(PoolKind::Jobs, parts.pools.jobs)?;
     let control = control.with_keys(Arc::clone(&keys)).with_after_commit(announcer.clone());
 
-    let trading = trading::start(TradingParts {
-        jobs: jobs_db.clone(),
-        control: control.clone(),
-        hub: hub.clone(),
-        clock: Arc::clone(&clock),
-        wake: wake.clone(),
-        timings: parts.timings.clone(),
-        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
-        owner,
-        threads: parts.pools.jobs.saturating_sub(1).max(1) as usize,
-        runtime: runtime.handle().clone(),
-        servers: parts.servers,
-        keys: Arc::clone(&keys),
-        seed: parts.seed,
-        alone: parts.alone,
-    })?;
-    let connections = Arc::clone(&trading.connections);
-    let mails = mail::start(MailParts {
-        jobs: jobs_db.clone(),
-        control: control.clone(),
-        clock: Arc::clone(&clock),
-        wake: wake.clone(),
-        timings: parts.timings.clone(),
-        jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
-        owner,
-        runtime: runtime.handle().clone(),
-        policy: Arc::clone(&parts.api.policy),
-        keys: Arc::clone(&keys),
-        links: Links::new(&parts.api.public_url),
-        postman: parts.postman,
-    })?;
-    let upkeep = upkeep::start(UpkeepParts {
+    let job = JobParts {
         jobs: jobs_db.clone(),
         control: control.clone(),
         clock: Arc::clone(&clock),
@@ -209,6 +179,26 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         jitter: Arc::new(SeededJitter::new(random_seed(&mut OsRandom))),
         owner,
         runtime: runtime.handle().clone(),
+    };
+    let trading = trading::start(TradingParts {
+        job: job.clone(),
+        hub: hub.clone(),
+        threads: parts.pools.jobs.saturating_sub(1).max(1) as usize,
+        servers: parts.servers,
+        keys: Arc::clone(&keys),
+        seed: parts.seed,
+        alone: parts.alone,
+    })?;
+    let connections = Arc::clone(&trading.connections);
+    let mails = mail::start(MailParts {
+        job: job.clone(),
+        policy: Arc::clone(&parts.api.policy),
+        keys: Arc::clone(&keys),
+        links: Links::new(&parts.api.public_url),
+        postman: parts.postman,
+    })?;
+    let upkeep = upkeep::start(UpkeepParts {
+        job,
         policy: Arc::clone(&parts.api.policy),
         audit_retention: parts.audit_retention,
     })?;

@@ -25,12 +25,10 @@ mod watched;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_core_domain::{Clock, StoreError};
+use plimsoll_core_domain::StoreError;
 use plimsoll_realtime::Hub;
-use plimsoll_reliability::Timings;
-use plimsoll_reliability::jobs::{JobRunner, Listening, StopReport, Wake, Workers};
+use plimsoll_reliability::jobs::{Listening, StopReport, Workers};
 use plimsoll_reliability::leases::LeaseStore;
-use plimsoll_reliability::retry::JitterSource;
 use plimsoll_reliability::submit::{
     BROKER_QUEUE, CANCEL_ORDER, CancelOrder, REPLACE_ORDER, ReplaceOrderJob, SUBMIT_ORDER, SubmitOrderJob,
 };
@@ -41,7 +39,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub use connection::Connection;
 pub use connections::Connections;
@@ -54,6 +51,7 @@ use self::seed::Sower;
 use self::supervisor::{Supervisor, SupervisorParts};
 use self::tasks::Shop;
 use self::vault_keys::VaultDoor;
+use crate::workers::JobParts;
 
 /// So many accounts connect to their brokers and are compared with them at a time.
 const STARTS: usize = 16;
@@ -62,26 +60,12 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
 /// What trading needs of the rest of the server.
 pub struct TradingParts {
-    /// The pool of jobs and of what the order streams bring.
-    pub jobs: Db,
-    /// The pool of leases.
-    pub control: Db,
+    /// What all job threads need; the pool of jobs also takes what the order streams bring.
+    pub job: JobParts,
     /// Where events are heard.
     pub hub: Hub,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Wakes the job threads and the supervisor.
-    pub wake: Wake,
-    /// Every duration.
-    pub timings: Timings,
-    /// Spreads pauses.
-    pub jitter: Arc<dyn JitterSource>,
-    /// This process, among the owners of leases.
-    pub owner: Uuid,
     /// Job threads.
     pub threads: usize,
-    /// The runtime of calls and streams; it must outlive the job threads.
-    pub runtime: Handle,
     /// The brokers.
     pub servers: Arc<dyn BrokerServers>,
     /// The installation's keys, which open the vault.
@@ -121,57 +105,57 @@ pub enum TradingError {
 /// See [`TradingError`].
 pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
     let (reports, hears) = mpsc::unbounded_channel();
-    let timings = parts.timings;
+    let job = parts.job;
+    let timings = &job.timings;
     let door = VaultDoor {
-        db: parts.jobs.clone(),
+        db: job.jobs.clone(),
         keys: Arc::clone(&parts.keys),
-        clock: Arc::clone(&parts.clock),
+        clock: Arc::clone(&job.clock),
         keep: timings.credential_keep,
     };
     let links = Links { servers: parts.servers, door, reports };
-    let connections = Arc::new(Connections::new(links, Arc::clone(&parts.clock), timings.lease_trust));
+    let connections = Arc::new(Connections::new(links, Arc::clone(&job.clock), timings.lease_trust));
     if parts.alone {
-        parts.control.run_blocking(|tx| tx.forget_leases(&[fence::ACCOUNT, fence::INSTANCE]))?;
+        job.control.run_blocking(|tx| tx.forget_leases(&[fence::ACCOUNT, fence::INSTANCE]))?;
     }
     let shop = Shop {
-        jobs: parts.jobs.clone(),
+        jobs: job.jobs.clone(),
         hub: parts.hub,
-        clock: Arc::clone(&parts.clock),
-        runtime: parts.runtime.clone(),
+        clock: Arc::clone(&job.clock),
+        runtime: job.runtime.clone(),
         starts: Arc::new(Semaphore::new(STARTS)),
     };
-    let (keys, clock) = (parts.keys, Arc::clone(&parts.clock));
+    let (keys, clock) = (parts.keys, Arc::clone(&job.clock));
     let sower = parts.seed.map(|seed| Sower { seed, keys, clock });
     let woken = Arc::new(Notify::new());
     let mut supervisor = Supervisor::new(SupervisorParts {
-        control: parts.control.clone(),
+        control: job.control.clone(),
         shop,
         connections: Arc::clone(&connections),
         timings: timings.clone(),
-        owner: parts.owner,
+        owner: job.owner,
         woken: Arc::clone(&woken),
         reports: hears,
         sower,
     });
     // Requests find the accounts from the first one on.
-    parts.runtime.block_on(supervisor.turn());
-    let listening = parts.wake.listen(ACCOUNTS, move || woken.notify_one());
+    job.runtime.block_on(supervisor.turn());
+    let listening = job.wake.listen(ACCOUNTS, move || woken.notify_one());
     let stop = CancellationToken::new();
-    let supervisor = parts.runtime.spawn(supervisor.run(stop.clone()));
+    let supervisor = job.runtime.spawn(supervisor.run(stop.clone()));
 
     let (brokers, elsewhere) = (Arc::clone(&connections), Arc::clone(&connections));
     let query = timings.broker_query();
-    let sync = sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&parts.clock));
-    let workers =
-        JobRunner::new(parts.jobs, BROKER_QUEUE, parts.owner, parts.runtime.clone(), timings, parts.jitter)
-            .control(parts.control)
-            .leaving(move || elsewhere.picture().elsewhere.clone())
-            .handle(SUBMIT_ORDER, query, SubmitOrderJob::new(brokers.clone()))
-            .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
-            .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
-            .handle(SYNC_ORDER, query, sync)
-            .start(parts.threads, &parts.wake)?;
-    Ok(TradingHandle { connections, workers, supervisor, stop, runtime: parts.runtime, _woken: listening })
+    let sync = sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&job.clock));
+    let workers = job
+        .runner(BROKER_QUEUE)
+        .leaving(move || elsewhere.picture().elsewhere.clone())
+        .handle(SUBMIT_ORDER, query, SubmitOrderJob::new(brokers.clone()))
+        .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
+        .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
+        .handle(SYNC_ORDER, query, sync)
+        .start(parts.threads, &job.wake)?;
+    Ok(TradingHandle { connections, workers, supervisor, stop, runtime: job.runtime, _woken: listening })
 }
 
 impl TradingHandle {

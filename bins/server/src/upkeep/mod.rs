@@ -17,17 +17,13 @@ use std::time::Duration;
 use plimsoll_auth::AccountPolicy;
 use plimsoll_core_domain::{Clock, StoreError};
 use plimsoll_crypto::OsRandom;
-use plimsoll_reliability::Timings;
-use plimsoll_reliability::jobs::{
-    Handler, Job, JobContext, JobFailure, JobRunner, Settled, Settlement, Wake, Workers,
-};
-use plimsoll_reliability::retry::JitterSource;
+use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement, Workers};
 use plimsoll_storage::{Db, Tx};
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::service::random_id;
+use crate::workers::JobParts;
 
 /// The queue of these jobs.
 const QUEUE: &str = "upkeep";
@@ -38,22 +34,8 @@ const MAX_BATCHES: usize = 200;
 
 /// What upkeep needs of the rest of the server.
 pub struct UpkeepParts {
-    /// The pool of jobs.
-    pub jobs: Db,
-    /// The pool of leases.
-    pub control: Db,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Wakes the job threads.
-    pub wake: Wake,
-    /// Every duration.
-    pub timings: Timings,
-    /// Spreads pauses.
-    pub jitter: Arc<dyn JitterSource>,
-    /// This process, among the owners of leases.
-    pub owner: Uuid,
-    /// The runtime; it must outlive the job threads.
-    pub runtime: Handle,
+    /// What all job threads need.
+    pub job: JobParts,
     /// Of accounts.
     pub policy: Arc<AccountPolicy>,
     /// How long audit entries are kept; `None`: for ever.
@@ -71,31 +53,25 @@ pub struct UpkeepHandle {
 /// # Errors
 /// A thread cannot be started.
 pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
-    let (sweep, clean) = (parts.timings.upkeep_sweep, parts.timings.upkeep_clean);
-    let checkpoint = parts.timings.upkeep_checkpoint;
-    let retry = parts.timings.internal();
-    let (policy, clock) = (parts.policy, parts.clock);
+    let job = parts.job;
+    let (sweep, clean) = (job.timings.upkeep_sweep, job.timings.upkeep_clean);
+    let checkpoint = job.timings.upkeep_checkpoint;
+    let retry = job.timings.internal();
+    let (policy, clock) = (parts.policy, Arc::clone(&job.clock));
     let audit_log = audit_log::AuditLog {
         clock: Arc::clone(&clock),
         every: checkpoint,
         retention: parts.audit_retention,
     };
     let batches = |work: Batch| Batches { policy: Arc::clone(&policy), clock: Arc::clone(&clock), work };
-    let workers = JobRunner::new(
-        parts.jobs.clone(),
-        QUEUE,
-        parts.owner,
-        parts.runtime.clone(),
-        parts.timings,
-        parts.jitter,
-    )
-    .control(parts.control)
-    .handle(two_factor_resets::KIND, retry, batches(two_factor_resets::batch))
-    .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
-    .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
-    .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
-    .handle(audit_log::KIND, retry, audit_log)
-    .start(THREADS, &parts.wake)?;
+    let workers = job
+        .runner(QUEUE)
+        .handle(two_factor_resets::KIND, retry, batches(two_factor_resets::batch))
+        .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
+        .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
+        .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
+        .handle(audit_log::KIND, retry, audit_log)
+        .start(THREADS, &job.wake)?;
     let slots = [
         (two_factor_resets::KIND, sweep),
         (unfinished_sign_ins::KIND, sweep),
@@ -104,7 +80,7 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         (audit_log::KIND, checkpoint),
     ];
     let schedules = slots.map(|(kind, every)| {
-        parts.runtime.spawn(schedule::run(kind, every, parts.jobs.clone(), Arc::clone(&clock)))
+        job.runtime.spawn(schedule::run(kind, every, job.jobs.clone(), Arc::clone(&clock)))
     });
     Ok(UpkeepHandle { workers, schedules: schedules.into() })
 }
