@@ -75,6 +75,28 @@ pub(crate) fn wish(
     }
 }
 
+/// What became of a wish: a status and the order, or why not.
+type Wished = Result<(u16, Box<Order>), Problem>;
+
+/// Takes the wish for every open order of an account, and says of each what became of it. Locks are taken as everywhere:
+/// all orders by their ids, then what the wishes touch; entries of the audit log come after.
+///
+/// # Errors
+/// What is not a refusal of one order.
+pub(crate) fn wish_all(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    now: DateTime<Utc>,
+) -> Result<Vec<(OrderId, Wished)>, Problem> {
+    let open = tx.lock_open_orders(account)?;
+    open.into_iter()
+        .map(|order| match wish(tx, account, order.id, now) {
+            Err(problem) if !problem.status().is_client_error() => Err(problem),
+            wished => Ok((order.id, wished)),
+        })
+        .collect()
+}
+
 /// Writes the audit entry of a wish that was taken.
 pub(crate) fn audit(
     tx: &mut Tx<'_>,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::account_of;
-use super::cancel::{audit, wish};
+use super::cancel::{audit, wish_all};
 use crate::body::NoQuery;
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint, run_once};
@@ -53,24 +53,18 @@ pub async fn cancel_all(
     let (user, now) = (caller.user, state.clock.now());
     run_once(&state, user, key.0, "DELETE /orders", fingerprint, move |tx| {
         let account = account_of(tx, user)?;
-        // Locks are taken as everywhere: all orders by their ids, what the wishes touch, the audit chain.
-        let open = tx.lock_open_orders(account)?;
-        let mut items = Vec::with_capacity(open.len());
-        let mut taken = Vec::with_capacity(open.len());
-        for order in open {
-            items.push(match wish(tx, account, order.id, now) {
+        let wished = wish_all(tx, account, now)?;
+        let mut items = Vec::with_capacity(wished.len());
+        let mut taken = Vec::with_capacity(wished.len());
+        for (id, wished) in wished {
+            let (status, problem) = match wished {
                 Ok((status, order)) => {
-                    let row = Row { id: order.id.to_string(), status, problem: None };
                     taken.push(order);
-                    row
+                    (status, None)
                 }
-                Err(problem) if problem.status().is_client_error() => Row {
-                    id: order.id.to_string(),
-                    status: problem.status().as_u16(),
-                    problem: RawValue::from_string(problem.body()).ok(),
-                },
-                Err(problem) => return Err(problem),
-            });
+                Err(problem) => (problem.status().as_u16(), RawValue::from_string(problem.body()).ok()),
+            };
+            items.push(Row { id: id.to_string(), status, problem });
         }
         for order in &taken {
             audit(tx, &caller, order, now)?;

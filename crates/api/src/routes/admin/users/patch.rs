@@ -14,7 +14,7 @@ use super::{ListedView, no_user, user_id};
 use crate::body::Body;
 use crate::caller::{AdminSteppedUp, Caller};
 use crate::problem::Problem;
-use crate::routes::orders::cancel::wish;
+use crate::routes::orders::cancel::wish_all;
 use crate::schema;
 use crate::state::AppState;
 
@@ -104,15 +104,7 @@ async fn cancel_open_orders(state: &AppState, admin: &Caller, user: UserId) -> R
     let (by, act) = (Some(admin.user), admin.act(state));
     let cancel = move |tx: &mut Tx<'_>| {
         let Some(account) = tx.account_of_user(user)?.map(|account| account.id) else { return Ok(()) };
-        let mut asked = Vec::new();
-        for order in tx.lock_open_orders(account)? {
-            match wish(tx, account, order.id, act.at) {
-                Ok((_, order)) => asked.push(order),
-                Err(problem) if problem.status().is_client_error() => {}
-                Err(problem) => return Err(problem),
-            }
-        }
-        for order in asked {
+        for (_, order) in wish_all(tx, account, act.at)?.into_iter().filter_map(|(_, wished)| wished.ok()) {
             let detail =
                 json!({ "order_id": order.id, "symbol": order.terms.symbol, "reason": "user_disabled" });
             let entry = act.entry("order.cancel", AuditOutcome::Success, by, Some(user), detail);
