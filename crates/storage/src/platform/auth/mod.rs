@@ -3,6 +3,7 @@
 mod api_tokens;
 mod challenges;
 mod clean_up;
+mod email_change;
 mod login;
 mod logins;
 mod mail;
