@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Result;
+use super::answers::read_answer;
 
 /// How long each request took, in microseconds, ascending, and how many were answered in a second.
 pub(crate) struct Outcome {
@@ -94,39 +95,9 @@ async fn client(load: &Load<'_>, request: &[u8], first: Instant, until: Instant)
             return Ok(latencies);
         }
         stream.write_all(request).await?;
-        read_answer(&mut stream, &mut answer).await?;
-        if !answer.starts_with(b"HTTP/1.1 200") {
+        if read_answer(&mut stream, &mut answer).await? != *b"200" {
             return Err(String::from_utf8_lossy(&answer).into());
         }
         latencies.push(u32::try_from(sent.elapsed().as_micros())?);
     }
-}
-
-/// Reads one answer of a given length.
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
-    answer.clear();
-    let mut whole = None;
-    while whole.is_none_or(|length| answer.len() < length) {
-        if stream.read_buf(answer).await? == 0 {
-            return Err("the server closed a connection".into());
-        }
-        if whole.is_none() {
-            whole = whole_length(answer)?;
-        }
-    }
-    Ok(())
-}
-
-/// The length of head and body, once the head is there.
-fn whole_length(answer: &[u8]) -> Result<Option<usize>> {
-    const NAME: &[u8] = b"content-length: ";
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let head = &answer[..end];
-    let at = head
-        .windows(NAME.len())
-        .position(|window| window.eq_ignore_ascii_case(NAME))
-        .ok_or("an answer without a length")?;
-    let digits = head[at + NAME.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-    let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
-    Ok(Some(end + 4 + length))
 }

@@ -1,6 +1,8 @@
 //! Logins beside what the argon2 crate alone computes, what logins cost other requests, and `GET /auth/me` beside a bare
 //! actix-web route. `cargo bench --bench login -- --help` names the arguments.
 
+#[path = "../orders/answers.rs"]
+mod answers;
 #[path = "../orders/broker.rs"]
 mod broker;
 mod client;

@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Result;
+use super::answers::read_answer;
 
 const ORDER: &str =
     r#"{"symbol":"SPY","side":"buy","type":"limit","time_in_force":"day","qty":"10","limit_price":"512.25"}"#;
@@ -120,37 +121,4 @@ fn write_request(request: &mut Vec<u8>, load: &Load<'_>, token: &str, number: us
         ),
     };
     request.extend_from_slice(text.as_bytes());
-}
-
-/// Reads one answer of a given length into `answer`; its status.
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<[u8; 3]> {
-    answer.clear();
-    let mut whole = None;
-    loop {
-        if stream.read_buf(answer).await? == 0 {
-            return Err("the server closed a connection".into());
-        }
-        if whole.is_none() {
-            whole = whole_length(answer)?;
-        }
-        if whole.is_some_and(|length| answer.len() >= length) {
-            break;
-        }
-    }
-    // "HTTP/1.1 202 …"
-    Ok(answer.get(9..12).and_then(|status| status.try_into().ok()).unwrap_or_default())
-}
-
-/// The length of head and body, once the head is there.
-fn whole_length(answer: &[u8]) -> Result<Option<usize>> {
-    const NAME: &[u8] = b"content-length: ";
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let head = &answer[..end];
-    let at = head
-        .windows(NAME.len())
-        .position(|window| window.eq_ignore_ascii_case(NAME))
-        .ok_or("an answer without a length")?;
-    let digits = head[at + NAME.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-    let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
-    Ok(Some(end + 4 + length))
 }

@@ -1,6 +1,7 @@
 //! Orders a second, beside what pgbench reaches on the same database in the same run: accepting them (one statement at a
 //! time at the peer, in one transaction) and listing them. `cargo bench --bench orders -- --help` names the arguments.
 
+mod answers;
 mod broker;
 mod figures;
 mod http_load;
