@@ -9,6 +9,7 @@ use plimsoll_auth::api_tokens::CreateRefusal;
 use plimsoll_auth::sessions::AuthenticateError;
 use plimsoll_core_domain::error::BusinessError;
 use plimsoll_core_domain::order::FieldError;
+use plimsoll_core_domain::risk::RiskRefusal;
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -197,6 +198,18 @@ pub const PROBLEMS: &[ProblemKind] = &[
         422,
         "Refused by a rule",
         "The request is well-formed and a rule of the business refuses it.",
+    ),
+    kind(
+        "risk_limit",
+        422,
+        "Risk limit",
+        "One of the account's risk limits is in the way: `rule` names it, `limit` is its value, `actual` what the request would make of it. GET /risk/limits has them all.",
+    ),
+    kind(
+        "trading_halted",
+        422,
+        "Trading halted",
+        "Trading is halted: `rule` says for whom, `limit` at which level, `actual` what the request would do. GET /risk/halt tells since when and why; POST /risk/resume ends it.",
     ),
     kind(
         "insufficient_funds",
@@ -432,6 +445,15 @@ impl From<BusinessError> for Problem {
             BusinessError::NotFound(_) => Self::new("not_found", detail),
             BusinessError::Duplicate(_) => Self::new("duplicate", detail),
         }
+    }
+}
+
+impl From<RiskRefusal> for Problem {
+    fn from(refusal: RiskRefusal) -> Self {
+        Self::new(refusal.code(), refusal.to_string())
+            .with("rule", refusal.rule.as_str())
+            .with("limit", refusal.limit)
+            .with("actual", refusal.actual)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod money;
 pub mod order;
 pub mod position;
+pub mod risk;
 pub mod store;
 pub mod stream;
 pub mod views;

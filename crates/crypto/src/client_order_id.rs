@@ -7,13 +7,15 @@ use sha2::Sha256;
 use crate::canonical::Encoder;
 use crate::{InstallationKey, KeyPurpose, WrongPurpose};
 
-/// What made an order, and so what its client id follows from. The two kinds never share an id.
+/// What made an order, and so what its client id follows from. Two kinds never share an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderOrigin<'a> {
     /// The caller's idempotency key, exactly as sent.
     IdempotencyKey(&'a str),
     /// The id of a stored signal, in its text form.
     Signal(&'a str),
+    /// What a job of the platform does.
+    Job(&'a str),
 }
 
 /// Derives client order ids, so that a retry after a lost row meets the broker's own duplicate check.
@@ -44,6 +46,7 @@ impl ClientOrderIdKey {
         let (kind, value) = match origin {
             OrderOrigin::IdempotencyKey(key) => ("idempotency_key", key),
             OrderOrigin::Signal(id) => ("signal", id),
+            OrderOrigin::Job(what) => ("job", what),
         };
         let input = Encoder::new("plimsoll client order id v1")
             .text(account)
@@ -68,7 +71,7 @@ impl fmt::Debug for ClientOrderIdKey {
 mod tests {
     use proptest::prelude::*;
 
-    use super::OrderOrigin::{IdempotencyKey, Signal};
+    use super::OrderOrigin::{IdempotencyKey, Job, Signal};
     use super::*;
     use crate::OsRandom;
     use crate::installation_key::tests_support::fixed_key;
@@ -82,6 +85,7 @@ mod tests {
         // Computed apart with another implementation of HMAC and base32.
         assert_eq!(key().derive("7", 42, IdempotencyKey("k-1")), "plm-5dt6z2qwcw5cckxfoozazg7ij5kdeopg");
         assert_eq!(key().derive("7", 42, Signal("k-1")), "plm-2rfi6jfvogxrio2o7w2bfhitgtsh2dwi");
+        assert_eq!(key().derive("7", 42, Job("k-1")), "plm-gmdpfkl6t5ypy6tvdir5uumceu5csnvq");
     }
 
     #[test]
@@ -100,11 +104,12 @@ mod tests {
     proptest! {
         #[test]
         fn ids_differ_exactly_when_inputs_do(
-            a in ("[0-9a]{0,3}", 0..3i64, "[0-9a]{1,3}", any::<bool>()),
-            b in ("[0-9a]{0,3}", 0..3i64, "[0-9a]{1,3}", any::<bool>()),
+            a in ("[0-9a]{0,3}", 0..3i64, "[0-9a]{1,3}", 0..3u8),
+            b in ("[0-9a]{0,3}", 0..3i64, "[0-9a]{1,3}", 0..3u8),
         ) {
-            let derive = |(account, user, value, signal): &(String, i64, String, bool)| {
-                key().derive(account, *user, if *signal { Signal(value) } else { IdempotencyKey(value) })
+            let derive = |(account, user, value, kind): &(String, i64, String, u8)| {
+                let origin = [IdempotencyKey, Signal, Job][usize::from(*kind)](value);
+                key().derive(account, *user, origin)
             };
             let id = derive(&a);
             prop_assert_eq!(id == derive(&b), a == b);

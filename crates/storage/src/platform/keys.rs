@@ -9,13 +9,11 @@ use std::sync::Arc;
 
 use diesel::sql_types::{Binary, Text};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
-use plimsoll_core_domain::order::{OrderSource, SourceKind};
 use plimsoll_core_domain::{AccountId, ClientOrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::{
     ClientOrderIdKey, CryptoRng, DeviceCookies, InstallationKey, KeyId, KeyPurpose, KeyRing, MacChain,
     OpenError, OrderOrigin, Pepper,
 };
-use plimsoll_reliability::idempotency::IdempotencyKey;
 
 pub use self::columns::{NOT_SEALED_BY_THE_RING, SEALED_COLUMNS, SealedColumn};
 pub use self::known::{KeyUse, KnownKey};
@@ -158,17 +156,7 @@ struct Sealed {
 }
 
 impl ClientOrderIds for PlatformKeys {
-    fn derive(
-        &self,
-        account: AccountId,
-        user: UserId,
-        source: &OrderSource,
-        key: &IdempotencyKey,
-    ) -> ClientOrderId {
-        let origin = match source.kind {
-            SourceKind::Webhook => OrderOrigin::Signal(key.as_str()),
-            _ => OrderOrigin::IdempotencyKey(key.as_str()),
-        };
+    fn derive(&self, account: AccountId, user: UserId, origin: OrderOrigin<'_>) -> ClientOrderId {
         let id = self.order_ids.derive(&account.to_string(), user.0, origin);
         ClientOrderId::new(id).expect("a derived id is 36 visible ASCII characters")
     }

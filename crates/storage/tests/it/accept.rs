@@ -5,9 +5,9 @@ use std::sync::Arc;
 use plimsoll_core_domain::order::Side;
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use plimsoll_reliability::idempotency::{Fingerprint, StoredReply};
-use plimsoll_storage::platform::orders::{Accepted, KeyState};
+use plimsoll_storage::platform::orders::{AcceptKey, Accepted, InternalKey, KeyState, RequestKey};
 
-use crate::world::{World, accept, add_user, market};
+use crate::world::{World, accept, add_user, market, request_key};
 
 fn is_new(accepted: &Accepted) -> bool {
     matches!(accepted, Accepted::New { .. })
@@ -52,14 +52,17 @@ fn a_key_is_used_once_and_replays_byte_for_byte() {
     };
     assert_eq!(state(world.accept(&again).unwrap()), KeyState::InFlight);
     let reply = StoredReply { status: 201, body: b"{\"a\": 1}".to_vec() };
-    let finish = |reply: &StoredReply| {
-        world.db.read_blocking(|tx| tx.finish_key(world.user, &first.key, reply)).unwrap()
-    };
+    let key = || request_key("k").key;
+    let finish =
+        |reply: &StoredReply| world.db.read_blocking(|tx| tx.finish_key(world.user, &key(), reply)).unwrap();
     assert!(finish(&reply));
     assert!(!finish(&StoredReply { status: 500, body: Vec::new() }), "a final reply stays");
     assert_eq!(state(world.accept(&again).unwrap()), KeyState::Replay(reply));
     let other = plimsoll_storage::platform::orders::AcceptOrder {
-        fingerprint: Fingerprint::of("POST", "/orders", b"\"other\"").unwrap(),
+        key: AcceptKey::Request(RequestKey {
+            fingerprint: Fingerprint::of("POST", "/orders", b"\"other\"").unwrap(),
+            ..request_key("k")
+        }),
         ..again
     };
     assert_eq!(state(world.accept(&other).unwrap()), KeyState::Reused);
@@ -133,13 +136,13 @@ fn any_other_row_that_is_there_already_is_no_duplicate_of_the_callers() {
 fn a_key_is_looked_up_without_claiming_it() {
     let world = World::new();
     let first = accept(world.user, "k", market("SPY", Side::Buy, 1));
-    let look = |print: &Fingerprint| {
-        world.db.read_blocking(|tx| tx.key_state(world.user, &first.key, print)).unwrap()
-    };
-    assert_eq!(look(&first.fingerprint), None);
+    let RequestKey { key, fingerprint, .. } = request_key("k");
+    let look =
+        |print: &Fingerprint| world.db.read_blocking(|tx| tx.key_state(world.user, &key, print)).unwrap();
+    assert_eq!(look(&fingerprint), None);
     assert_eq!(world.count("idempotency_keys"), 0);
     assert!(is_new(&world.accept(&first).unwrap()));
-    assert_eq!(look(&first.fingerprint), Some(KeyState::InFlight));
+    assert_eq!(look(&fingerprint), Some(KeyState::InFlight));
     assert_eq!(look(&Fingerprint::of("POST", "/orders", b"1").unwrap()), Some(KeyState::Reused));
 }
 
@@ -148,12 +151,67 @@ fn a_reply_of_a_thousand_rows_and_more_is_kept() {
     let world = World::new();
     let first = accept(world.user, "k", market("SPY", Side::Buy, 1));
     assert!(is_new(&world.accept(&first).unwrap()));
+    let RequestKey { key, fingerprint, .. } = request_key("k");
     let reply = StoredReply { status: 207, body: vec![b' '; 1 << 20] };
-    assert!(world.db.read_blocking(|tx| tx.finish_key(world.user, &first.key, &reply)).unwrap());
+    assert!(world.db.read_blocking(|tx| tx.finish_key(world.user, &key, &reply)).unwrap());
     assert_eq!(
-        world.db.read_blocking(|tx| tx.key_state(world.user, &first.key, &first.fingerprint)).unwrap(),
+        world.db.read_blocking(|tx| tx.key_state(world.user, &key, &fingerprint)).unwrap(),
         Some(KeyState::Replay(reply))
     );
+}
+
+fn internal(world: &World, key: InternalKey) -> plimsoll_storage::platform::orders::AcceptOrder {
+    let order = accept(world.user, "-", market("SPY", Side::Buy, 1));
+    plimsoll_storage::platform::orders::AcceptOrder { key: AcceptKey::Internal(key), ..order }
+}
+
+#[test]
+fn an_internal_key_makes_one_order_and_no_row_of_its_own() {
+    let world = World::new();
+    let job = || InternalKey::Job("flatten 1".into());
+    let first = internal(&world, job());
+    assert!(is_new(&world.accept(&first).unwrap()));
+    assert_eq!(world.count("idempotency_keys"), 0);
+    assert_eq!(world.count("jobs"), 1);
+    assert_eq!(world.count(&format!("audit_log WHERE chain = {}", world.user)), 1);
+    let Accepted::Twin(twin) = world.accept(&internal(&world, job())).unwrap() else { panic!("not a twin") };
+    assert_eq!(twin, first.id);
+    world.test.execute("UPDATE accounts SET state = 'disabled'");
+    assert!(matches!(world.accept(&internal(&world, job())).unwrap(), Accepted::Twin(_)), "it has its order");
+    world.test.execute("UPDATE accounts SET state = 'active'");
+    // The same text from another kind of place is another order.
+    assert!(is_new(&world.accept(&internal(&world, InternalKey::Signal("flatten 1".into()))).unwrap()));
+    assert!(is_new(&world.accept(&accept(world.user, "flatten-1", market("SPY", Side::Buy, 1))).unwrap()));
+    assert_eq!(world.count("orders"), 3);
+    let report = world.db.read_blocking(|tx| tx.verify_audit()).unwrap();
+    assert_eq!((report.first_bad, report.entries), (None, 3));
+}
+
+#[test]
+fn parallel_twins_of_an_internal_key_make_one_order_in_transactions_that_go_on() {
+    let world = Arc::new(World::new());
+    let threads: Vec<_> = (0..6)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            std::thread::spawn(move || {
+                let order = internal(&world, InternalKey::Signal("s-1".into()));
+                let both = world.db.run_blocking(|tx| {
+                    let accepted = tx.accept_order(&order, &*world.keys)?;
+                    // Whatever was decided, the transaction can still be used.
+                    Ok::<_, StoreError>((accepted, tx.account_of_user(world.user)?.is_some()))
+                });
+                match both.unwrap() {
+                    (Accepted::New { order, .. }, true) => (1, order.id),
+                    (Accepted::Twin(id), true) => (0, id),
+                    other => panic!("{other:?}"),
+                }
+            })
+        })
+        .collect();
+    let seen: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(seen.iter().map(|(new, _)| new).sum::<i32>(), 1);
+    assert!(seen.iter().all(|(_, id)| *id == seen[0].1), "{seen:?}");
+    assert_eq!(world.count("orders"), 1);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
-use plimsoll_storage::platform::orders::{AcceptOrder, Accepted, OrderReport};
+use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted, OrderReport, RequestKey};
 use plimsoll_testkit::TestDb;
 use uuid::Uuid;
 
@@ -118,16 +118,23 @@ pub(crate) fn market(symbol: &str, side: Side, qty: i64) -> NewOrder {
     .unwrap()
 }
 
-pub(crate) fn accept(user: UserId, key: &str, terms: NewOrder) -> AcceptOrder {
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    AcceptOrder {
-        id: OrderId(Uuid::from_u128((0x0190_0000_0000_7000_8000_0000_0000_0000_u128) + u128::from(n))),
-        user,
+pub(crate) fn request_key(key: &str) -> RequestKey {
+    RequestKey {
         key: IdempotencyKey::new(key).unwrap(),
         route: "POST /orders",
         fingerprint: Fingerprint::of("POST", "/orders", format!("\"{key}\"").as_bytes()).unwrap(),
         in_flight: TimeDelta::seconds(5),
         answered_at_once: false,
+    }
+}
+
+pub(crate) fn accept(user: UserId, key: &str, terms: NewOrder) -> AcceptOrder {
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    AcceptOrder {
+        id: OrderId(Uuid::from_u128((0x0190_0000_0000_7000_8000_0000_0000_0000_u128) + u128::from(n))),
+        user,
+        key: AcceptKey::Request(request_key(key)),
+        reference_price: None,
         closes: false,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },

@@ -14,7 +14,7 @@ use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
 use plimsoll_storage::Tx;
-use plimsoll_storage::platform::orders::{AcceptOrder, Accepted, KeyState};
+use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted, KeyState, RequestKey};
 
 use super::load;
 use crate::caller::Caller;
@@ -68,11 +68,14 @@ pub(crate) async fn accept(
     let accept = AcceptOrder {
         id,
         user: caller.user,
-        key: key.clone(),
-        route,
-        fingerprint,
-        in_flight: TimeDelta::from_std(wait).unwrap_or_default() + TimeDelta::seconds(5),
-        answered_at_once: wait.is_zero(),
+        key: AcceptKey::Request(RequestKey {
+            key: key.clone(),
+            route,
+            fingerprint,
+            in_flight: TimeDelta::from_std(wait).unwrap_or_default() + TimeDelta::seconds(5),
+            answered_at_once: wait.is_zero(),
+        }),
+        reference_price: None,
         closes: intent == Intent::Close,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },
@@ -92,6 +95,8 @@ pub(crate) async fn accept(
             Ok(finish(state, caller.user, &key, fingerprint, reply).await)
         }
         Ok(Accepted::Key(known)) => answer(state, caller.user, &key, fingerprint, known).await,
+        Ok(Accepted::Twin(_)) => Err(Problem::internal("a request's order has no twin")),
+        Ok(Accepted::Risk(refusal)) => Err(refusal.into()),
         Ok(Accepted::NoAccount) => Err(Problem::new("not_found", "no broker account is connected")),
         Ok(Accepted::TooMuch { closable }) => {
             let left = closable.max(rust_decimal::Decimal::ZERO);

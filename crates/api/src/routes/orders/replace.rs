@@ -4,11 +4,11 @@ use actix_web::{HttpResponse, patch, web};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::money::MoneyError;
-use plimsoll_core_domain::order::{Environment, OrderSource, SourceKind, TimeInForce, Trail};
+use plimsoll_core_domain::order::{Environment, TimeInForce, Trail};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, Price, Quantity};
 use plimsoll_reliability::idempotency::StoredReply;
-use plimsoll_storage::platform::orders::{NewReplacement, ReplaceWish};
+use plimsoll_storage::platform::orders::{NewReplacement, OrderOrigin, ReplaceWish};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -115,10 +115,9 @@ pub async fn replace(
             return Err(live_disabled());
         }
         let account = account.id;
-        let source = OrderSource { kind: SourceKind::Api, id: None };
         let new = NewReplacement {
             id: new_id,
-            client_order_id: ids.derive(account, user, &source, &idempotency_key),
+            client_order_id: ids.derive(account, user, OrderOrigin::IdempotencyKey(idempotency_key.as_str())),
             deadline,
         };
         let replacement = wish(tx, account, id, change, new, now)?;

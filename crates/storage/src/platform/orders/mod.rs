@@ -10,7 +10,9 @@ mod row;
 mod submit;
 mod write;
 
-pub use accept::{AcceptOrder, Accepted, ClientOrderIds, KeyState};
+pub use accept::{
+    AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey, KeyState, OrderOrigin, RequestKey,
+};
 pub use apply::{Applied, ApplyError, OrderReport};
 pub use change::{CancelWish, NewReplacement, ReplaceWish};
 pub use find::{OrderFilter, OrderPage};

@@ -1,0 +1,81 @@
+//! The first statement: it claims the key, and locks and reads everything that the second one needs.
+
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::{QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::StoreError;
+use uuid::Uuid;
+
+use super::{AcceptKey, AcceptOrder};
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+/// What it found; the heads and the account are locked.
+#[derive(QueryableByName)]
+pub(super) struct Read {
+    /// 0 when the key was claimed before.
+    #[diesel(sql_type = BigInt)]
+    pub(super) fresh: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(super) account_id: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) environment: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) state: Option<String>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    pub(super) live_enabled: Option<bool>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub(super) epoch: Option<Uuid>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(super) head: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(super) seq: Option<i64>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub(super) mac: Option<Vec<u8>>,
+}
+
+macro_rules! locked {
+    ($fresh:literal) => {
+        concat!(
+            $fresh,
+            "a AS MATERIALIZED (SELECT id, environment, state, live_enabled FROM accounts \
+               WHERE user_id = ? AND broker = 'alpaca' AND state <> 'inactive' FOR NO KEY UPDATE), \
+             h AS MATERIALIZED (SELECT epoch, head FROM stream_head WHERE stream_id = ? FOR NO KEY UPDATE), \
+             m AS MATERIALIZED (SELECT seq, mac FROM audit_head WHERE chain = ? FOR NO KEY UPDATE) \
+             SELECT f.fresh, a.id AS account_id, a.environment, a.state, a.live_enabled, h.epoch, h.head, m.seq, m.mac \
+             FROM f LEFT JOIN a ON true LEFT JOIN h ON true LEFT JOIN m ON true"
+        )
+    };
+}
+
+const OF_REQUEST: &str = locked!(
+    "WITH k AS ( \
+       INSERT INTO idempotency_keys (user_id, key, route, fingerprint, order_id, in_flight_until, expires_at) \
+       VALUES (?, ?, ?, ?, ?, now() + ? * interval '1 millisecond', now() + interval '7 days') \
+       ON CONFLICT (user_id, key) DO NOTHING RETURNING 1), \
+     f AS MATERIALIZED (SELECT count(*) AS fresh FROM k), "
+);
+
+const INTERNAL: &str = locked!("WITH f AS MATERIALIZED (SELECT 1::bigint AS fresh), ");
+
+impl Tx<'_> {
+    pub(super) fn read_for_order(&mut self, accept: &AcceptOrder) -> Result<Read, StoreError> {
+        let user = accept.user.0;
+        let statement = match &accept.key {
+            AcceptKey::Request(request) => prepared(OF_REQUEST)
+                .bind::<BigInt, _>(user)
+                .bind::<Text, _>(request.key.as_str())
+                .bind::<Text, _>(request.route)
+                .bind::<Binary, _>(request.fingerprint.0.as_slice())
+                .bind::<SqlUuid, _>(accept.id.0)
+                .bind::<BigInt, _>(request.in_flight.num_milliseconds()),
+            AcceptKey::Internal(_) => prepared(INTERNAL),
+        };
+        statement
+            .bind::<BigInt, _>(user)
+            .bind::<BigInt, _>(user)
+            .bind::<BigInt, _>(user)
+            .get_result::<Read>(self.conn())
+            .store()
+    }
+}
