@@ -3,39 +3,22 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
-use plimsoll_auth::ports::{AccountStore, SessionStore};
-use plimsoll_auth::vault::{self, BrokerKeys, BrokerName, Saved, VaultKeys};
-use plimsoll_auth::{Act, EmailAddress, NewUser, Role, Session, Transport};
-use plimsoll_core_domain::order::Environment;
-use plimsoll_core_domain::{Clock, StoreError, SystemClock, UserId};
-use plimsoll_crypto::passwords::PasswordHash;
-use plimsoll_crypto::tokens::SecretToken;
-use plimsoll_crypto::{KeyRing, MasterKey, OsRandom, Stretching};
-use plimsoll_storage::Db;
-use plimsoll_storage::platform::keys::PlatformKeys;
+use plimsoll_core_domain::UserId;
 use plimsoll_testkit::{ChildGuard, TestDb, free_port, program};
 use reqwest::{Method, StatusCode};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::config::plimsoll;
 use crate::demo::Client;
+use crate::people::{Installation, KEY};
 
 /// For what happens at once, on a machine that is busy.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-const KEY: &str = "c2l4dGVlbiByYW5kb20gd29yZHMgb2YgYSB0ZXN0ISE=";
-/// An argon2id hash of no password that anybody knows.
-const HASH: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$J5mPVCNJZ+3Wq4NUnKqzW3oLQsVw8qjMSYbWlOWcfzE";
 
 pub(super) struct World {
     pub(super) database: TestDb,
-    pub(super) db: Db,
-    ring: KeyRing,
-    pepper: plimsoll_crypto::Pepper,
+    people: Installation,
     folder: TempDir,
     pub(super) broker: String,
     _broker: ChildGuard,
@@ -77,17 +60,10 @@ impl World {
         command.arg("--data-dir").arg(folder.path().join("broker"));
         let mut broker = ChildGuard::spawn(command);
         let said: Value = serde_json::from_str(&broker.line(PATIENCE)).unwrap();
-        let stretching = Stretching::new([7; 16].to_vec(), 600_000).unwrap();
-        let ring = KeyRing::new(&MasterKey::parse(KEY, &stretching).unwrap());
-        let db = database.db();
-        let keys = PlatformKeys::load_or_create(&db, &ring, &mut OsRandom).unwrap();
-        let pepper = keys.pepper.clone();
-        let db = db.with_keys(std::sync::Arc::new(keys));
+        let people = Installation::new(database.db());
         Self {
             database,
-            db,
-            ring,
-            pepper,
+            people,
             folder,
             broker: said["url"].as_str().unwrap().to_owned(),
             _broker: broker,
@@ -139,60 +115,16 @@ impl World {
     pub(super) async fn trader(&self, name: &str) -> Trader {
         let login = self.sim(Method::POST, "accounts", json!({})).await;
         let text = |field: &str| login[field].as_str().unwrap().to_owned();
-        let (id, token) = self.user(name);
+        let (id, token) = self.people.user(name);
         let (account, key, secret) = (text("account_id"), text("api_key"), text("api_secret"));
         let trader = Trader { id, token, account, key, secret };
         self.save_key(&trader);
         trader
     }
 
-    fn user(&self, name: &str) -> (UserId, String) {
-        let now = SystemClock.now();
-        let user = NewUser {
-            email: EmailAddress::parse(&format!("{name}@example.com")).unwrap(),
-            display_name: None,
-            role: Role::User,
-            password_hash: PasswordHash::parse(HASH).unwrap(),
-            email_verified_at: Some(now),
-            created_at: now,
-        };
-        let token = SecretToken::generate(&mut OsRandom);
-        let digest = token.digest();
-        let id = self
-            .db
-            .run_blocking(|tx| {
-                let id = tx.insert_user(&user)?;
-                let session = Session {
-                    id: Uuid::from_u128(0x5e55 << 96 | u128::try_from(id.0).unwrap()),
-                    user_id: id,
-                    created_at: now,
-                    last_seen_at: now,
-                    idle_expires_at: now + TimeDelta::minutes(30),
-                    expires_at: now + TimeDelta::hours(12),
-                    revoked_at: None,
-                    ip: None,
-                    user_agent: None,
-                    step_up_until: Some(now + TimeDelta::minutes(30)),
-                    step_up_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
-                    transport: Transport::Bearer,
-                };
-                tx.insert_session(&digest, &session)?;
-                Ok::<_, StoreError>(id)
-            })
-            .unwrap();
-        (id, token.expose_text().expose_secret().to_owned())
-    }
-
     /// Saves the trader's key pair as it is now. Nobody is woken: the next regular look finds it.
     pub(super) fn save_key(&self, trader: &Trader) {
-        let keys = BrokerKeys::parse(trader.key.clone().into(), trader.secret.clone().into()).unwrap();
-        let (installation, act) =
-            (VaultKeys { ring: &self.ring, pepper: &self.pepper }, Act::without_request(SystemClock.now()));
-        let (environment, broker, user) = (Environment::Paper, BrokerName::Alpaca, trader.id);
-        let saved = self.db.run_blocking(|tx| {
-            vault::save(tx, installation, Some(user), user, broker, environment, &keys, &act, &mut OsRandom)
-        });
-        assert!(matches!(saved.unwrap(), Saved::Done(_)));
+        self.people.save_key(trader.id, &trader.key, &trader.secret);
     }
 
     /// Another key pair of the trader's account at the simulator, not saved yet.
