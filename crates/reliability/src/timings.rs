@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plimsoll_core_domain::order::OrderType;
 
-use crate::retry::Policy;
+use crate::retry::{BreakerSettings, BudgetSettings, Policy};
 
 macro_rules! timings {
     ($($(#[$doc:meta])* $name:ident = $millis:expr),+ $(,)?) => {
@@ -77,6 +77,14 @@ timings! {
     retry_internal_base = SECOND,
     /// Longest pause of internal work.
     retry_internal_cap = 5 * MINUTE,
+    /// Over how long the calls to a place outside are counted that decide whether it is given rest.
+    breaker_window = 30 * SECOND,
+    /// How long it is given rest at first; each failed try after it doubles that.
+    breaker_open = 5 * SECOND,
+    /// Its longest rest.
+    breaker_open_longest = MINUTE,
+    /// One more repeat of a call is allowed each such time, beside a tenth of the first tries.
+    retry_budget_every = SECOND / 3,
     /// How long one call to the broker may take before its answer counts as lost.
     broker_call = 5 * SECOND,
     /// A market order that was not sent by then is not sent any more.
@@ -169,19 +177,31 @@ impl Timings {
     /// Questions to the broker.
     #[must_use]
     pub const fn broker_query(&self) -> Policy {
-        Policy::new(self.retry_broker_query_base, self.retry_broker_query_cap, Policy::BROKER_QUERY.attempts)
+        let usual = Policy::BROKER_QUERY;
+        self.guarded(self.retry_broker_query_base, self.retry_broker_query_cap, usual.attempts)
     }
 
     /// Mail.
     #[must_use]
     pub const fn mail(&self) -> Policy {
-        Policy::new(self.retry_mail_base, self.retry_mail_cap, Policy::MAIL.attempts)
+        self.guarded(self.retry_mail_base, self.retry_mail_cap, Policy::MAIL.attempts)
     }
 
     /// Outgoing hooks.
     #[must_use]
     pub const fn webhook(&self) -> Policy {
-        Policy::new(self.retry_webhook_base, self.retry_webhook_cap, Policy::WEBHOOK.attempts)
+        self.guarded(self.retry_webhook_base, self.retry_webhook_cap, Policy::WEBHOOK.attempts)
+    }
+
+    const fn guarded(&self, base: Duration, cap: Duration, attempts: u32) -> Policy {
+        let breaker = BreakerSettings {
+            window: self.breaker_window,
+            open: self.breaker_open,
+            open_longest: self.breaker_open_longest,
+            ..BreakerSettings::USUAL
+        };
+        let budget = BudgetSettings { every: self.retry_budget_every, ..BudgetSettings::USUAL };
+        Policy { breaker: Some(breaker), budget: Some(budget), ..Policy::new(base, cap, attempts) }
     }
 
     /// Work inside the platform.

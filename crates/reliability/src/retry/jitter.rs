@@ -74,3 +74,20 @@ impl JitterSource for Jitter {
         *self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_sequence_and_covers_the_range() {
+        let take = |seed| {
+            let source = SeededJitter::new(seed);
+            (0..200).map(|_| source.jitter()).collect::<Vec<_>>()
+        };
+        assert_eq!(take(1), take(1));
+        assert_ne!(take(1), take(2));
+        assert!(take(1).iter().any(|j| j.numerator() < u32::MAX / 10));
+        assert!(take(1).iter().any(|j| j.numerator() > u32::MAX / 10 * 9));
+    }
+}
