@@ -74,6 +74,13 @@ impl Broker {
         self.sim(Method::POST, "faults", rule).await;
     }
 
+    /// How often the fault rule with this id has acted.
+    pub(crate) async fn hits(&self, id: &str) -> u64 {
+        let rules = self.list("faults").await;
+        let rule = rules.iter().find(|rule| rule["id"] == id).expect("a rule that was added");
+        rule["hits"].as_u64().unwrap()
+    }
+
     /// Behaves again.
     pub(crate) async fn heal(&self) {
         self.sim(Method::DELETE, "faults", Value::Null).await;

@@ -140,6 +140,11 @@ impl Instance {
         self.frozen = true;
     }
 
+    /// Something else has stopped it.
+    pub(crate) fn is_frozen(&mut self) {
+        self.frozen = true;
+    }
+
     /// Lets it go on; does nothing to one that runs.
     pub(crate) fn thaw(&mut self) {
         self.child().signal(Signal::SIGCONT);

@@ -7,10 +7,13 @@
 mod broker;
 mod database;
 mod desk;
+mod frozen;
 mod instance;
+mod kills;
 mod oracle;
 mod proxy;
 mod server;
+mod sweep;
 mod trap;
 mod watcher;
 mod world;

@@ -272,7 +272,7 @@ fn serve(shared: &Arc<Shared>, upstream: &Upstream, mut client: TcpStream) -> io
             close(&shared, id);
         })
     };
-    drop(pass_requests(shared, &pool, client, server, &pending));
+    drop(pass_requests(shared, id, &pool, client, server, &pending));
     close(shared, id);
     drop(answers.join());
     lock(&shared.links).remove(&id);
@@ -288,6 +288,7 @@ fn close(shared: &Shared, id: u64) {
 /// From the driver to the server, exchange by exchange.
 fn pass_requests(
     shared: &Shared,
+    connection: u64,
     pool: &str,
     mut client: TcpStream,
     mut server: Server,
@@ -319,7 +320,7 @@ fn pass_requests(
                 texts.dedup();
                 let text = std::mem::take(&mut texts).join("; ");
                 let all = lock(&shared.traps).clone();
-                let traps = all.into_iter().filter(|trap| trap.takes(pool, &text)).collect();
+                let traps = all.into_iter().filter(|trap| trap.takes(connection, pool, &text)).collect();
                 let exchange = Exchange { traps };
                 let mut log = lock(&shared.log);
                 if log.len() == LOGGED {

@@ -55,6 +55,7 @@ impl fmt::Debug for Deed {
 /// Which exchanges are meant; everything that is not asked for fits.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
+    after: Option<Arc<Trap>>,
     pool: Option<&'static str>,
     text: Option<String>,
     from: u64,
@@ -64,7 +65,7 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Any exchange, once.
     pub(crate) fn any() -> Self {
-        Self { pool: None, text: None, from: 1, times: 1 }
+        Self { after: None, pool: None, text: None, from: 1, times: 1 }
     }
 
     /// Exchanges with this in a statement's text, once. Prepared statements count by their text each time they run.
@@ -75,6 +76,12 @@ impl Wanted {
     /// Only those of a pool: `http`, `jobs`, `control`, `listen` or `notify`.
     pub(crate) fn of(mut self, pool: &'static str) -> Self {
         self.pool = Some(pool);
+        self
+    }
+
+    /// Only once another trap has taken an exchange, and on the same connection.
+    pub(crate) fn after(mut self, trap: &Arc<Trap>) -> Self {
+        self.after = Some(Arc::clone(trap));
         self
     }
 
@@ -90,9 +97,10 @@ impl Wanted {
         self
     }
 
-    fn fits(&self, pool: &str, text: &str) -> bool {
+    fn fits(&self, connection: u64, pool: &str, text: &str) -> bool {
         self.pool.is_none_or(|wanted| pool.strip_prefix("plimsoll-") == Some(wanted))
             && self.text.as_ref().is_none_or(|wanted| text.contains(wanted.as_str()))
+            && self.after.as_ref().is_none_or(|trap| trap.lock().on == Some(connection))
     }
 }
 
@@ -118,6 +126,8 @@ struct State {
     seen: u64,
     acted: u64,
     released: bool,
+    /// The connection of the last exchange it took.
+    on: Option<u64>,
 }
 
 impl Trap {
@@ -130,13 +140,19 @@ impl Trap {
     }
 
     /// Whether it acts on this exchange. Counts it.
-    pub(super) fn takes(&self, pool: &str, text: &str) -> bool {
-        if !self.wanted.fits(pool, text) {
+    pub(super) fn takes(&self, connection: u64, pool: &str, text: &str) -> bool {
+        if !self.wanted.fits(connection, pool, text) {
             return false;
         }
         let mut state = self.lock();
         state.seen += 1;
-        !state.released && state.seen >= self.wanted.from && state.seen - self.wanted.from < self.wanted.times
+        let taken = !state.released
+            && state.seen >= self.wanted.from
+            && state.seen - self.wanted.from < self.wanted.times;
+        if taken {
+            state.on = Some(connection);
+        }
+        taken
     }
 
     pub(super) fn act(&self) -> Onward {
