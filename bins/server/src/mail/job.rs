@@ -4,6 +4,7 @@ use std::time::Duration;
 use plimsoll_auth::mail::{Links, render};
 use plimsoll_core_domain::{Clock, StoreErrorKind};
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
+use plimsoll_reliability::retry::{Dependency, Policy, Time};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::auth::SendMail;
 
@@ -15,13 +16,21 @@ const SENT_WITHIN: Duration = Duration::from_secs(20);
 /// Sends one mail. A mail that was accepted and whose job then crashed goes out again under the same Message-ID.
 pub(super) struct SendMails {
     postman: Option<Postman>,
+    /// The SMTP server as a place that is called.
+    place: Dependency,
     links: Links,
     clock: Arc<dyn Clock>,
 }
 
 impl SendMails {
-    pub(super) fn new(postman: Option<Postman>, links: Links, clock: Arc<dyn Clock>) -> Self {
-        Self { postman, links, clock }
+    pub(super) fn new(
+        postman: Option<Postman>,
+        links: Links,
+        clock: Arc<dyn Clock>,
+        policy: &Policy,
+        time: Arc<dyn Time>,
+    ) -> Self {
+        Self { postman, place: Dependency::new("the SMTP server", policy, time), links, clock }
     }
 }
 
@@ -43,10 +52,15 @@ impl Handler<Db> for SendMails {
         };
         let letter = render(&mail, &to, &self.links).map_err(|why| JobFailure::permanent(why.to_string()))?;
         let now = self.clock.now();
-        let outcome = match context.wait(SENT_WITHIN, postman.send(id, &letter, now)) {
-            Ok(outcome) => outcome,
-            Err(timed_out) => return Err(JobFailure::transient(timed_out.to_string())),
-        };
+        let pass = self.place.attempt(job.attempt)?;
+        let outcome = context
+            .wait(SENT_WITHIN, postman.send(id, &letter, now))
+            .unwrap_or_else(|timed_out| Err(SendError::Down(timed_out.to_string())));
+        if matches!(outcome, Err(SendError::Down(_))) {
+            pass.failed()
+        } else {
+            pass.answered()
+        }
         let now = self.clock.now();
         match outcome {
             Ok(()) => context.settle_with(|tx| {
@@ -57,11 +71,13 @@ impl Handler<Db> for SendMails {
                 context.transaction(|tx| Ok(tx.mail_given_up(id, now)?))?;
                 Err(JobFailure::permanent(why))
             }
-            Err(SendError::Later(why)) if job.attempt >= context.timings().mail().attempts => {
+            Err(SendError::Later(why) | SendError::Down(why))
+                if job.attempt >= context.timings().mail().attempts =>
+            {
                 context.transaction(|tx| Ok(tx.mail_given_up(id, now)?))?;
                 Err(JobFailure::transient(why))
             }
-            Err(SendError::Later(why)) => Err(JobFailure::transient(why)),
+            Err(SendError::Later(why) | SendError::Down(why)) => Err(JobFailure::transient(why)),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use plimsoll_auth::AccountPolicy;
 use plimsoll_auth::mail::Links;
 use plimsoll_reliability::jobs::Workers;
+use plimsoll_reliability::retry::Monotonic;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::auth::{MAIL_QUEUE, REQUEST_RESET, SEND_MAIL};
 use plimsoll_storage::platform::keys::PlatformKeys;
@@ -41,7 +42,8 @@ pub struct MailParts {
 pub fn start(parts: MailParts) -> std::io::Result<Workers<Db>> {
     let policy = parts.job.timings.mail();
     let resets = reset_job::RequestReset { policy: parts.policy, keys: parts.keys };
-    let handler = job::SendMails::new(parts.postman, parts.links, Arc::clone(&parts.job.clock));
+    let (clock, time) = (Arc::clone(&parts.job.clock), Arc::new(Monotonic::new()));
+    let handler = job::SendMails::new(parts.postman, parts.links, clock, &policy, time);
     parts
         .job
         .runner(MAIL_QUEUE)

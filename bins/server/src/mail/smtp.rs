@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 /// Longest wait for one answer of the SMTP server.
 const COMMAND_WITHIN: Duration = Duration::from_secs(8);
+/// "Service not available, closing transmission channel" (RFC 5321 section 4.2.3).
+const CLOSING: u16 = 421;
 /// Longest time for a whole mail.
 const MAIL_WITHIN: Duration = Duration::from_secs(15);
 
@@ -64,9 +66,12 @@ pub enum SendError {
     /// The server refuses this mail for good.
     #[error("{0}")]
     Refused(String),
-    /// It may be tried again.
+    /// The server takes it later, it says.
     #[error("{0}")]
     Later(String),
+    /// The server cannot be used at the moment, or does not answer in time: the mail may have been taken all the same.
+    #[error("{0}")]
+    Down(String),
 }
 
 /// The settings do not make a connection.
@@ -147,7 +152,7 @@ impl Postman {
         // The transport's own limit does not cover every answer of a server.
         let sent = match tokio::time::timeout(MAIL_WITHIN, self.transport.send(message)).await {
             Ok(sent) => sent,
-            Err(_) => return Err(SendError::Later("the SMTP server does not answer in time".to_owned())),
+            Err(_) => return Err(SendError::Down("the SMTP server does not answer in time".to_owned())),
         };
         match sent {
             Ok(_) => Ok(()),
@@ -165,7 +170,11 @@ impl Postman {
                 } else {
                     "cannot be used"
                 };
-                Err(SendError::Later(format!("the SMTP server {what}{code}")))
+                let why = format!("the SMTP server {what}{code}");
+                // of the codes for "later" 421 alone says that the server is about to close
+                let later =
+                    error.is_transient() && error.status().is_none_or(|code| u16::from(code) != CLOSING);
+                Err(if later { SendError::Later(why) } else { SendError::Down(why) })
             }
         }
     }

@@ -139,6 +139,11 @@ impl Connections {
         self.picture().of_account(account)?.here.clone()
     }
 
+    /// Whether the account's broker is called at the moment; otherwise for how long it is given rest.
+    fn may_call(&self, known: &Known) -> Result<(), Duration> {
+        self.links.places.of(known.row.account.environment).check().map_err(|not_now| not_now.after)
+    }
+
     /// How many accounts this instance has.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -166,11 +171,19 @@ impl Brokers for Connections {
         };
         match &known.here {
             Some(connection) if connection.is_ready() && self.is_trusted() => {
+                self.may_call(known)?;
                 Ok(Arc::clone(&connection.broker))
             }
             // It waits for its comparison, or another instance has just taken it.
             _ if !known.unreadable => Err(NOT_YET),
             _ => Err(NOT_CONNECTED),
         }
+    }
+
+    fn may_repeat(&self, account: AccountId) -> Result<(), Duration> {
+        let picture = self.picture();
+        let Some(known) = picture.of_account(account) else { return Ok(()) };
+        let place = self.links.places.of(known.row.account.environment);
+        place.repeat().map_err(|not_now| not_now.after)
     }
 }

@@ -9,10 +9,11 @@ use plimsoll_storage::platform::accounts::TradingAccount;
 use tokio::sync::mpsc;
 
 use super::connection::Connection;
+use super::places::Places;
 use super::reports::{Teller, Told};
 use super::servers::BrokerServers;
 use super::vault_keys::{VaultDoor, VaultKeys};
-use super::watched::Watched;
+use super::watched::{KeyFailures, Watched};
 use crate::service::random_seed;
 
 /// Connects accounts with the broker of their environment, by the keys that the vault has for them.
@@ -21,6 +22,7 @@ pub(super) struct Links {
     pub(super) servers: Arc<dyn BrokerServers>,
     pub(super) door: VaultDoor,
     pub(super) reports: mpsc::UnboundedSender<Told>,
+    pub(super) places: Places,
 }
 
 impl Links {
@@ -30,9 +32,14 @@ impl Links {
         let (user, environment, version) =
             (of.account.user_id, of.account.environment, of.credential_version);
         let teller = self.teller(of);
-        let keys = VaultKeys::new(self.door.clone(), (user, environment, version), teller.clone());
+        let failures = KeyFailures::default();
+        let whose = (user, environment, version);
+        let keys = VaultKeys::new(self.door.clone(), whose, teller.clone(), failures.clone());
         let adapter = self.servers.adapter(environment, Arc::new(keys), random_seed(&mut OsRandom))?;
-        Some(Arc::new(Connection::new(of, Arc::new(Watched::new(adapter, teller)))))
+        Some(Arc::new(Connection::new(
+            of,
+            Arc::new(Watched::new(adapter, teller, Arc::clone(self.places.of(environment)), failures)),
+        )))
     }
 
     pub(super) fn teller(&self, of: &TradingAccount) -> Teller {

@@ -10,6 +10,7 @@ mod gateway;
 mod hearing;
 mod links;
 mod marks;
+mod places;
 mod reports;
 mod seed;
 mod servers;
@@ -47,6 +48,7 @@ pub use servers::{AlpacaServers, BrokerServers};
 pub(crate) use supervisor::TOPIC as ACCOUNTS;
 
 use self::links::Links;
+use self::places::Places;
 use self::seed::Sower;
 use self::supervisor::{Supervisor, SupervisorParts};
 use self::tasks::Shop;
@@ -113,7 +115,7 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         clock: Arc::clone(&job.clock),
         keep: timings.credential_keep,
     };
-    let links = Links { servers: parts.servers, door, reports };
+    let links = Links { servers: parts.servers, door, reports, places: Places::new(timings) };
     let connections = Arc::new(Connections::new(links, Arc::clone(&job.clock), timings.lease_trust));
     if parts.alone {
         job.control.run_blocking(|tx| tx.forget_leases(&[fence::ACCOUNT, fence::INSTANCE]))?;

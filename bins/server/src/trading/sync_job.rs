@@ -34,7 +34,8 @@ impl SyncOrder {
 fn failure(error: CatchUpError) -> JobFailure {
     match error {
         CatchUpError::Broker(BrokerError::Throttled { retry_after }) => {
-            JobFailure::throttled(retry_after, "the broker's rate limit")
+            // it was not asked: that uses up no attempt
+            JobFailure::put_off(retry_after, "the broker takes no more requests for now")
         }
         CatchUpError::Store(error) => error.into(),
         other => JobFailure::transient(other.to_string()),

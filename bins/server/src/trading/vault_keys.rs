@@ -13,6 +13,7 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use secrecy::ExposeSecret;
 
 use super::reports::{Report, Teller};
+use super::watched::KeyFailures;
 
 /// What opens the vault.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub(super) struct VaultKeys {
     version: i64,
     kept: Arc<Mutex<Option<Credentials>>>,
     teller: Teller,
+    failures: KeyFailures,
 }
 
 impl VaultKeys {
@@ -39,8 +41,9 @@ impl VaultKeys {
         door: VaultDoor,
         (user, environment, version): (UserId, Environment, i64),
         teller: Teller,
+        failures: KeyFailures,
     ) -> Self {
-        Self { door, user, environment, version, kept: Arc::default(), teller }
+        Self { door, user, environment, version, kept: Arc::default(), teller, failures }
     }
 
     async fn open(&self) -> Result<Credentials, CredentialError> {
@@ -81,7 +84,7 @@ impl CredentialSource for VaultKeys {
             if let Some(credentials) = kept().as_ref() {
                 return Ok(credentials.clone());
             }
-            let credentials = self.open().await?;
+            let credentials = self.open().await.inspect_err(|_| self.failures.count())?;
             *kept() = Some(credentials.clone());
             let (kept, keep) = (Arc::clone(&self.kept), self.door.keep);
             tokio::spawn(async move {

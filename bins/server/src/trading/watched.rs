@@ -1,6 +1,8 @@
-//! An adapter whose refusals for its credentials are told to the supervisor, whichever call meets them.
+//! An adapter whose refusals for its credentials are told to the supervisor, whichever call meets them, and which leaves
+//! its broker alone while that is given rest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_core_domain::broker::{
     BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition, Dedupe,
@@ -8,6 +10,7 @@ use plimsoll_core_domain::broker::{
     SubmitOrder, TradeSink,
 };
 use plimsoll_core_domain::{BrokerOrderId, ClientOrderId, Symbol};
+use plimsoll_reliability::retry::Dependency;
 
 use super::reports::{Report, Teller};
 
@@ -15,13 +18,34 @@ use super::reports::{Report, Teller};
 pub(super) struct Watched {
     inner: Arc<dyn Broker>,
     teller: Teller,
+    place: Arc<Dependency>,
+    keys: KeyFailures,
+}
+
+/// How often an account's keys were not to be had. A call that failed for that says nothing about the broker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyFailures(Arc<AtomicU64>);
+
+impl KeyFailures {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, BrokerError>>;
 
 impl Watched {
-    pub(super) fn new(inner: Arc<dyn Broker>, teller: Teller) -> Self {
-        Self { inner, teller }
+    pub(super) fn new(
+        inner: Arc<dyn Broker>,
+        teller: Teller,
+        place: Arc<Dependency>,
+        keys: KeyFailures,
+    ) -> Self {
+        Self { inner, teller, place, keys }
     }
 
     fn heed(&self, error: &BrokerError) {
@@ -31,7 +55,20 @@ impl Watched {
     }
 
     fn watch<'a, T: Send + 'a>(&'a self, call: Answer<'a, T>) -> Answer<'a, T> {
-        Box::pin(async move { call.await.inspect_err(|error| self.heed(error)) })
+        Box::pin(async move {
+            let pass = self
+                .place
+                .first()
+                .map_err(|not_now| BrokerError::Throttled { retry_after: not_now.after })?;
+            let failures = self.keys.so_far();
+            let answer = call.await;
+            if answer.is_err() && self.keys.so_far() != failures {
+                pass.unused();
+            } else {
+                pass.ended(&answer);
+            }
+            answer.inspect_err(|error| self.heed(error))
+        })
     }
 }
 
@@ -94,5 +131,86 @@ impl Broker for Watched {
             self.heed(&end);
             end
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use plimsoll_broker::{AlpacaConfig, AlpacaServer, StaticCredentials};
+    use plimsoll_core_domain::order::Environment;
+    use plimsoll_core_domain::{AccountId, UserId};
+    use plimsoll_reliability::Timings;
+
+    use super::super::places::Places;
+    use super::*;
+
+    fn watched(places: &Places, environment: Environment) -> Watched {
+        plimsoll_broker::install_crypto_provider();
+        let config = AlpacaConfig::new("http://127.0.0.1:9", Environment::Paper).unwrap();
+        let credentials = StaticCredentials::new("PKTEST", "secret".to_owned().into());
+        let adapter = AlpacaServer::new(config).unwrap().account(Arc::new(credentials), 1);
+        let (reports, _) = tokio::sync::mpsc::unbounded_channel();
+        let teller = Teller { account: AccountId(1), user: UserId(1), version: 1, reports };
+        let place = Arc::clone(places.of(environment));
+        Watched::new(Arc::new(adapter), teller, place, KeyFailures::default())
+    }
+
+    async fn call(
+        of: &Watched,
+        calls: &AtomicUsize,
+        answer: Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        of.watch(Box::pin(async {
+            calls.fetch_add(1, Ordering::SeqCst);
+            answer
+        }))
+        .await
+    }
+
+    fn down() -> Result<(), BrokerError> {
+        Err(BrokerError::Unreachable("down".into()))
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_down_is_left_alone_by_all_its_accounts() {
+        let places = Places::new(&Timings::default());
+        let (one, other) = (watched(&places, Environment::Paper), watched(&places, Environment::Paper));
+        let live = watched(&places, Environment::Live);
+        let calls = AtomicUsize::new(0);
+        for _ in 0..5 {
+            assert_eq!(call(&one, &calls, down()).await, down());
+        }
+        let answer = call(&other, &calls, Ok(())).await;
+        assert!(
+            matches!(answer, Err(BrokerError::Throttled { retry_after }) if retry_after <= Duration::from_secs(5)),
+            "{answer:?}"
+        );
+        assert_eq!(calls.load(Ordering::SeqCst), 5, "it was not called");
+        assert_eq!(call(&live, &calls, Ok(())).await, Ok(()), "another broker is");
+    }
+
+    #[tokio::test]
+    async fn an_account_s_own_trouble_does_not_stop_the_others() {
+        let places = Places::new(&Timings::default());
+        let (one, other) = (watched(&places, Environment::Paper), watched(&places, Environment::Paper));
+        let calls = AtomicUsize::new(0);
+        let throttled = || Err(BrokerError::Throttled { retry_after: Duration::from_secs(30) });
+        for answer in [throttled(), Err(BrokerError::Unauthorized("key".into())), Err(BrokerError::NotFound)]
+        {
+            for _ in 0..10 {
+                assert_eq!(call(&one, &calls, answer.clone()).await, answer);
+            }
+        }
+        for _ in 0..10 {
+            let no_keys = async {
+                one.keys.count();
+                down()
+            };
+            assert_eq!(one.watch(Box::pin(no_keys)).await, down(), "the keys were not to be had");
+        }
+        assert_eq!(call(&other, &calls, Ok(())).await, Ok(()));
     }
 }

@@ -107,7 +107,7 @@ async fn an_smtp_server_takes_mails_plain_and_encrypted() {
         assert!(took["text"].as_str().unwrap().contains("Plain words."));
         if tls != SmtpTls::None {
             let distrusting = server.postman(tls, false);
-            assert!(matches!(send(&distrusting, id).await, Err(SendError::Later(_))), "{security}");
+            assert!(matches!(send(&distrusting, id).await, Err(SendError::Down(_))), "{security}");
         }
     }
     // A server without encryption is not spoken to when encryption is asked for.
@@ -132,20 +132,20 @@ async fn answers_of_an_smtp_server_are_told_apart() {
 
     let dropping = Server::start(&python, "drop", "none");
     let postman = dropping.postman(SmtpTls::None, false);
-    assert!(matches!(send(&postman, Uuid::nil()).await, Err(SendError::Later(_))));
+    assert!(matches!(send(&postman, Uuid::nil()).await, Err(SendError::Down(_))));
     send(&postman, Uuid::nil()).await.unwrap();
 
     let stalling = Server::start(&python, "stall", "none");
     assert!(matches!(
         send(&stalling.postman(SmtpTls::None, false), Uuid::nil()).await,
-        Err(SendError::Later(_))
+        Err(SendError::Down(_))
     ));
 
     let gone = {
         let server = Server::start(&python, "accept", "none");
         server.postman(SmtpTls::None, false)
     };
-    assert!(matches!(send(&gone, Uuid::nil()).await, Err(SendError::Later(_))));
+    assert!(matches!(send(&gone, Uuid::nil()).await, Err(SendError::Down(_))));
 }
 
 /// REG-2: the answer does not wait for the mail; the mail comes when the SMTP server takes it again, and its content goes.

@@ -60,6 +60,11 @@ impl JobFailure {
         Self::Failed { class: ErrorClass::Permanent, message: message.into() }
     }
 
+    /// It was not tried: no attempt is used up.
+    pub fn put_off(after: Duration, message: impl Into<String>) -> Self {
+        Self::Failed { class: ErrorClass::Snooze { after }, message: message.into() }
+    }
+
     /// Nothing was done, and nothing should be tried for this long.
     pub fn throttled(after: Duration, message: impl Into<String>) -> Self {
         Self::Failed { class: ErrorClass::Throttled { after }, message: message.into() }

@@ -46,7 +46,8 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
             Why::Ambiguous => write!(f, "it is not known whether attempt {attempts} had an effect")?,
             Why::Attempts => write!(f, "failed {attempts} times")?,
             Why::Time => write!(f, "failed {attempts} times, and there is no time left")?,
-            Why::Held(not_now) => write!(f, "tried {attempts} times; {not_now}")?,
+            Why::Held(not_now) if attempts == 0 => return not_now.fmt(f),
+            Why::Held(not_now) => write!(f, "failed {attempts} times, and {not_now}")?,
             Why::Early { after } => write!(f, "too early by {after:?}")?,
         }
         match &self.last {

@@ -115,6 +115,16 @@ pub trait Brokers: Send + Sync + 'static {
     /// The adapter with the account's credentials.
     ///
     /// # Errors
-    /// For how long nothing can be sent for this account (credentials missing or refused, trading held back).
+    /// For how long nothing can be sent for this account (credentials missing or refused, trading held back, a broker that
+    /// is given rest).
     fn of_account(&self, account: AccountId) -> Result<Arc<dyn Broker>, Duration>;
+
+    /// Whether an order of the account that was sent before may be sent again now. Counts against the broker's budget of
+    /// repeats, where there is one.
+    ///
+    /// # Errors
+    /// For how long not.
+    fn may_repeat(&self, _account: AccountId) -> Result<(), Duration> {
+        Ok(())
+    }
 }

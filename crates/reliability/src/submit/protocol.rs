@@ -153,6 +153,11 @@ where
         locked: &LockedOrder,
         absent: Absent,
     ) -> Result<Settled, JobFailure> {
+        if absent == Absent::Send
+            && let Err(after) = self.brokers.may_repeat(locked.order.account_id)
+        {
+            return self.look_later(locked, Some(after));
+        }
         let plan = match absent {
             Absent::Early => return self.look_later(locked, None),
             Absent::Send => self.context.transaction(|tx| {

@@ -1,5 +1,6 @@
 mod cancels;
 mod crashes;
+mod repeats;
 mod replaces;
 mod sends;
 mod tables;
