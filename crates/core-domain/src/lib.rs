@@ -10,6 +10,7 @@ pub mod money;
 pub mod order;
 pub mod position;
 pub mod risk;
+pub mod signals;
 pub mod store;
 pub mod stream;
 pub mod views;

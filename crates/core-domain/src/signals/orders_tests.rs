@@ -1,0 +1,149 @@
+use super::super::{Fields, Sizing};
+use super::*;
+use crate::order::{OrderSize, Pricing};
+
+fn dec(text: &str) -> Decimal {
+    text.parse().unwrap()
+}
+
+fn message(body: &str) -> Message {
+    Message::read(&Fields::parse(body.as_bytes()).unwrap()).unwrap()
+}
+
+fn rules(sizing: Sizing) -> HookRules {
+    HookRules { symbols: None, actions: None, sizing, max_age: None }
+}
+
+fn known(held: &str) -> Known {
+    Known {
+        held: dec(held),
+        price: None,
+        equity: Some(dec("10000")),
+        asset: BrokerAsset {
+            symbol: "SPY".parse().unwrap(),
+            class: "us_equity".into(),
+            tradable: true,
+            fractionable: true,
+            shortable: true,
+        },
+    }
+}
+
+fn wanted(body: &str, sizing: Sizing, known: &Known) -> Result<Wanted, Refusal> {
+    Wanted::of(&message(body), &rules(sizing), &"SPY".parse().unwrap(), known)
+}
+
+fn told(wanted: &Wanted) -> String {
+    let Some(order) = &wanted.order else { return format!("nothing target {:?}", wanted.target) };
+    let size = match order.size {
+        OrderSize::Qty(qty) => qty.to_string(),
+        OrderSize::Notional(amount) => format!("${amount}"),
+    };
+    let more = if wanted.more { " and more" } else { "" };
+    let closes = if wanted.closes { " closing" } else { "" };
+    format!("{} {size}{closes}{more}", order.side)
+}
+
+#[test]
+fn a_stated_position_is_a_target() {
+    let of = |body: &str, held: &str| told(&wanted(body, Sizing::FromSignal, &known(held)).unwrap());
+    let long = r#"{"ticker":"SPY","action":"buy","quantity":10,"position":"long","position_size":"10"}"#;
+    assert_eq!(of(long, "0"), "buy 10");
+    assert_eq!(of(long, "4"), "buy 6");
+    assert_eq!(of(long, "10"), "nothing target Some(10)");
+    assert_eq!(of(long, "12"), "sell 2 closing");
+    assert_eq!(of(long, "-3"), "buy 3 closing and more");
+    let short = r#"{"ticker":"SPY","action":"sell","quantity":20,"position":"short","position_size":"10"}"#;
+    assert_eq!(of(short, "10"), "sell 10 closing and more");
+    let flat = r#"{"ticker":"SPY","action":"sell","quantity":10,"position":"flat","position_size":"0"}"#;
+    assert_eq!(of(flat, "10"), "sell 10 closing");
+    assert_eq!(of(flat, "0"), "nothing target Some(0)");
+    assert_eq!(of(r#"{"ticker":"SPY","action":"close"}"#, "-2.5"), "buy 2.5 closing");
+    assert_eq!(of(r#"{"symbol":"SPY","action":"BUY","quantity":1,"position_size":5}"#, "0"), "buy 5");
+    assert_eq!(
+        of(r#"{"symbol":"SPY","action":"SELL","quantity":100,"position_size":0}"#, "0"),
+        "nothing target Some(0)"
+    );
+}
+
+#[test]
+fn an_order_without_a_position_moves_what_is_held() {
+    let of = |body: &str, held: &str| told(&wanted(body, Sizing::FromSignal, &known(held)).unwrap());
+    let sell = r#"{"ticker":"SPY","action":"sell","quantity":20}"#;
+    assert_eq!(of(sell, "0"), "sell 20");
+    assert_eq!(of(sell, "30"), "sell 20 closing");
+    assert_eq!(of(sell, "5"), "sell 5 closing and more", "no order goes through flat");
+    assert_eq!(of(r#"{"ticker":"SPY","action":"buy","quantity":1.5}"#, "1"), "buy 1.5");
+}
+
+#[test]
+fn sizing_by_money() {
+    let sizing = |mode: &str, value: &str| Sizing::new(mode, Some(dec(value))).unwrap();
+    let buy = r#"{"ticker":"SPY","action":"buy","price":"30"}"#;
+    let of =
+        |body: &str, sizing: Sizing, known: &Known| wanted(body, sizing, known).map(|wanted| told(&wanted));
+    assert_eq!(of(buy, sizing("fixed_notional", "100"), &known("0")).unwrap(), "buy $100");
+    assert_eq!(of(buy, sizing("percent_equity", "2.5"), &known("0")).unwrap(), "buy $250");
+    let long = r#"{"ticker":"SPY","position":"long","price":"30"}"#;
+    assert_eq!(of(long, sizing("fixed_notional", "90"), &known("1")).unwrap(), "buy 2");
+    let short = r#"{"ticker":"SPY","position":"short","price":"30"}"#;
+    assert_eq!(
+        of(short, sizing("fixed_notional", "100"), &known("0")).unwrap(),
+        "sell 3",
+        "whole units go short"
+    );
+    let seen = Known { price: Some("50".parse().unwrap()), ..known("0") };
+    assert_eq!(
+        of(short, sizing("fixed_notional", "100"), &seen).unwrap(),
+        "sell 2",
+        "the broker's price wins"
+    );
+    let blind = r#"{"ticker":"SPY","position":"short"}"#;
+    assert_eq!(of(blind, sizing("fixed_notional", "100"), &known("0")).unwrap_err().reason, Reason::NoPrice);
+    let broke = Known { equity: None, ..known("0") };
+    assert_eq!(of(buy, sizing("percent_equity", "1"), &broke).unwrap_err().reason, Reason::NoEquity);
+}
+
+#[test]
+fn exits_ride_on_the_entry_and_never_on_a_close() {
+    let body = r#"{"ticker":"SPY","action":"buy","sentiment":"bullish","signalPrice":143.12,"quantity":1,
+        "takeProfit":{"percent":10},"stopLoss":{"type":"stop","percent":5}}"#;
+    let entry = wanted(body, Sizing::FromSignal, &known("0")).unwrap().order.unwrap();
+    assert_eq!(entry.class, OrderClass::Bracket);
+    assert_eq!(entry.take_profit, Some("157.43".parse().unwrap()));
+    assert_eq!(entry.stop_loss.unwrap().stop, "135.96".parse().unwrap());
+    let close = wanted(body, Sizing::FromSignal, &known("3")).unwrap().order.unwrap();
+    assert_eq!((close.side, close.class), (Side::Sell, OrderClass::Simple));
+    let part = body.replace("\"quantity\":1", "\"quantity\":1.5");
+    let refused = wanted(&part, Sizing::FromSignal, &known("0")).unwrap_err();
+    assert_eq!(refused.reason, Reason::InvalidOrder, "an exit that cannot be placed is never left out");
+    let blind = r#"{"ticker":"SPY","action":"buy","quantity":1,"stopLoss":{"percent":5}}"#;
+    assert_eq!(wanted(blind, Sizing::FromSignal, &known("0")).unwrap_err().reason, Reason::NoPrice);
+}
+
+#[test]
+fn limits_are_kept_but_not_on_the_way_through_flat() {
+    let body = r#"{"ticker":"SPY","action":"sell","quantity":5,"orderType":"limit","limitPrice":"101.5","tif":"gtc"}"#;
+    let order = wanted(body, Sizing::FromSignal, &known("0")).unwrap().order.unwrap();
+    assert!(matches!(order.pricing, Pricing::Limit { limit } if limit.get() == dec("101.5")));
+    assert_eq!(order.time_in_force, TimeInForce::Gtc);
+    let first = wanted(body, Sizing::FromSignal, &known("2")).unwrap().order.unwrap();
+    assert_eq!(first.pricing, Pricing::Market);
+    let off = r#"{"ticker":"SPY","action":"sell","quantity":5,"orderType":"limit","limitPrice":"101.555"}"#;
+    assert_eq!(wanted(off, Sizing::FromSignal, &known("0")).unwrap_err().reason, Reason::InvalidOrder);
+    let none = r#"{"ticker":"SPY","action":"sell","quantity":5,"orderType":"limit"}"#;
+    assert_eq!(wanted(none, Sizing::FromSignal, &known("0")).unwrap_err().reason, Reason::InvalidOrder);
+}
+
+#[test]
+fn a_hook_takes_the_actions_that_it_names() {
+    let long_only = HookRules { actions: Some(vec![Action::Buy, Action::Exit]), ..rules(Sizing::FromSignal) };
+    let spy = "SPY".parse().unwrap();
+    let of = |body: &str, held: &str| {
+        Wanted::of(&message(body), &long_only, &spy, &known(held)).map(|wanted| told(&wanted))
+    };
+    let sell = r#"{"ticker":"SPY","action":"sell","quantity":5}"#;
+    assert_eq!(of(sell, "8").unwrap(), "sell 5 closing");
+    assert_eq!(of(sell, "0").unwrap_err().reason, Reason::ActionNotAllowed);
+    assert_eq!(of(sell, "2").unwrap_err().reason, Reason::ActionNotAllowed, "half of it is not done either");
+}
