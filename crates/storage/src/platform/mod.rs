@@ -8,6 +8,7 @@ pub mod keys;
 pub mod orders;
 pub mod portfolio;
 pub mod sessions;
+pub mod signals;
 mod sown;
 pub mod streams;
 mod users;

@@ -52,7 +52,7 @@ macro_rules! listed_users {
 }
 
 /// What is destroyed with a user: whatever belongs to signing in, or could name the person.
-const PERSONAL: [&str; 17] = [
+const PERSONAL: &[&str] = &[
     "DELETE FROM sessions WHERE user_id = ?",
     "DELETE FROM api_tokens WHERE user_id = ?",
     "DELETE FROM login_challenges WHERE user_id = ?",
@@ -69,6 +69,9 @@ const PERSONAL: [&str; 17] = [
     "DELETE FROM user_2fa_attempts WHERE user_id = ?",
     "DELETE FROM mail_outbox WHERE user_id = ?",
     "DELETE FROM broker_credentials WHERE user_id = ?",
+    "DELETE FROM signal_keys WHERE user_id = ?",
+    "DELETE FROM signals WHERE user_id = ?",
+    "DELETE FROM inbound_hooks WHERE user_id = ?",
     // Whatever was sealed for the user opens nowhere after this.
     "DELETE FROM user_keys WHERE user_id = ?",
 ];

@@ -104,4 +104,8 @@ pub const SEALED_COLUMNS: &[SealedColumn] = &[
 pub const NOT_SEALED_BY_THE_RING: &[(&str, &str)] = &[
     ("broker_credentials.api_key", "under the user's data key"),
     ("broker_credentials.api_secret", "under the user's data key"),
+    ("inbound_hooks.secret", "under the user's data key"),
+    ("inbound_hooks.secret_sha256", "a hash of 32 random bytes"),
+    ("inbound_hooks.old_secret", "under the user's data key"),
+    ("inbound_hooks.old_secret_sha256", "a hash of 32 random bytes"),
 ];

@@ -1,0 +1,209 @@
+//! What a decision on a signal stands on, under the account's lock.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Bool, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::order::Environment;
+use plimsoll_core_domain::signals::{Place, Reason};
+use plimsoll_core_domain::{AccountId, OrderId, StoreError, Symbol, UserId};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+/// How things stand for a symbol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// The account that the user trades with.
+    pub account: AccountId,
+    /// With whose money.
+    pub environment: Environment,
+    /// Units held; negative when short.
+    pub held: Decimal,
+    /// Orders that are on their way to a fill: market orders, and whatever hooks have placed. Legs are not counted.
+    pub under_way: i64,
+    /// The last signal of the hook and symbol that states a position, apart from the one in question.
+    pub last: Option<Place>,
+}
+
+/// A signal whose decision, or second order, is still to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingSignal {
+    /// The hook.
+    pub hook: Uuid,
+    /// When it came.
+    pub received_at: DateTime<Utc>,
+    /// The JSON text without secrets.
+    pub body: String,
+    /// From where it came.
+    pub ip: Option<String>,
+    /// The position that it is to lead to, once decided.
+    pub target: Option<Decimal>,
+    /// Its first order.
+    pub order: Option<OrderId>,
+}
+
+#[derive(QueryableByName)]
+struct GroundRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    environment: String,
+    #[diesel(sql_type = Numeric)]
+    held: Decimal,
+    #[diesel(sql_type = BigInt)]
+    under_way: i64,
+    #[diesel(sql_type = Bool)]
+    has_last: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    sent_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Numeric>)]
+    stated_target: Option<Decimal>,
+    #[diesel(sql_type = Nullable<Numeric>)]
+    stated_previous: Option<Decimal>,
+}
+
+#[derive(QueryableByName)]
+struct PendingRow {
+    #[diesel(sql_type = SqlUuid)]
+    hook_id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    received_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Text>)]
+    body: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    ip: Option<String>,
+    #[diesel(sql_type = Nullable<Numeric>)]
+    target: Option<Decimal>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    order_id: Option<Uuid>,
+}
+
+impl Tx<'_> {
+    /// Locks the account that a user trades with.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn lock_trading_account(&mut self, user: UserId) -> Result<Option<AccountId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Id {
+            #[diesel(sql_type = BigInt)]
+            id: i64,
+        }
+        let row = prepared(
+            "SELECT id FROM accounts WHERE user_id = ? AND broker = 'alpaca' AND state <> 'inactive' FOR NO KEY UPDATE",
+        )
+        .bind::<BigInt, _>(user.0)
+        .get_result::<Id>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map(|row| AccountId(row.id)))
+    }
+
+    /// How things stand for a symbol at this moment. After [`lock_trading_account`](Self::lock_trading_account) it holds
+    /// until the transaction ends.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn ground(
+        &mut self,
+        account: AccountId,
+        hook: Uuid,
+        signal: Uuid,
+        symbol: &Symbol,
+    ) -> Result<Option<Ground>, StoreError> {
+        let row = prepared(
+            "SELECT a.id, a.environment, coalesce(p.qty, 0) AS held, \
+               (SELECT count(*) FROM orders o WHERE o.account_id = a.id AND o.symbol = ? AND o.closed_at IS NULL \
+                 AND o.role = 'entry' AND (o.type = 'market' OR o.source_kind = 'webhook')) AS under_way, \
+               l.id IS NOT NULL AS has_last, l.sent_at, l.stated_target, l.stated_previous \
+             FROM accounts a LEFT JOIN positions p ON p.account_id = a.id AND p.symbol = ? \
+             LEFT JOIN LATERAL (SELECT s.id, s.sent_at, s.stated_target, s.stated_previous FROM signals s \
+               WHERE s.hook_id = ? AND s.id <> ? AND s.symbol = ? AND s.verdict = 'accepted' \
+                 AND s.stated_target IS NOT NULL ORDER BY s.id DESC LIMIT 1) l ON true WHERE a.id = ?",
+        )
+        .bind::<Text, _>(symbol.as_str())
+        .bind::<Text, _>(symbol.as_str())
+        .bind::<SqlUuid, _>(hook)
+        .bind::<SqlUuid, _>(signal)
+        .bind::<Text, _>(symbol.as_str())
+        .bind::<BigInt, _>(account.0)
+        .get_result::<GroundRow>(self.conn())
+        .optional()
+        .store()?;
+        row.map(|row| {
+            let bad = |why| StoreError::inconsistent("accounts", "environment", row.id, why);
+            Ok(Ground {
+                account: AccountId(row.id),
+                environment: row.environment.parse().map_err(bad)?,
+                held: row.held.normalize(),
+                under_way: row.under_way,
+                last: row.has_last.then_some(Place {
+                    sent_at: row.sent_at,
+                    target: row.stated_target.map(|target| target.normalize()),
+                    previous: row.stated_previous.map(|previous| previous.normalize()),
+                }),
+            })
+        })
+        .transpose()
+    }
+
+    /// Ends what earlier signals of the hook and symbol about a position have still to come: this one says where to stand.
+    /// Under the account's lock.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn supersede_signals(
+        &mut self,
+        user: UserId,
+        hook: Uuid,
+        signal: Uuid,
+        symbol: &Symbol,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        prepared(
+            "UPDATE signals SET pending = false, reason = ?, decided_at = coalesce(decided_at, ?), \
+               verdict = CASE WHEN order_id IS NULL THEN 'refused' ELSE verdict END \
+             WHERE user_id = ? AND hook_id = ? AND id < ? AND symbol = ? AND pending AND stated_target IS NOT NULL",
+        )
+        .bind::<Text, _>(Reason::Superseded.as_str())
+        .bind::<Timestamptz, _>(now)
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(hook)
+        .bind::<SqlUuid, _>(signal)
+        .bind::<Text, _>(symbol.as_str())
+        .execute(self.conn())
+        .store()?;
+        Ok(())
+    }
+
+    /// A signal of which something is still to come; locked, so that one decides on it at a time.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn pending_signal(
+        &mut self,
+        user: UserId,
+        signal: Uuid,
+    ) -> Result<Option<PendingSignal>, StoreError> {
+        let row = prepared(
+            "SELECT hook_id, received_at, body, ip, target, order_id FROM signals \
+             WHERE user_id = ? AND id = ? AND pending FOR NO KEY UPDATE",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(signal)
+        .get_result::<PendingRow>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map(|row| PendingSignal {
+            hook: row.hook_id,
+            received_at: row.received_at,
+            body: row.body.unwrap_or_default(),
+            ip: row.ip,
+            target: row.target.map(|target| target.normalize()),
+            order: row.order_id.map(OrderId),
+        }))
+    }
+}

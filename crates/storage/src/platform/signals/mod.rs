@@ -1,0 +1,15 @@
+//! Inbound hooks, and the signals that came through them.
+
+mod act;
+mod hooks;
+mod keep;
+mod list;
+mod log;
+mod silent;
+
+pub use act::{Ground, PendingSignal};
+pub use hooks::{Door, HookAuth, HookSettings, InboundHook, NewSecret, Secrets};
+pub use keep::Outdated;
+pub use list::SignalRow;
+pub use log::{Begun, Delivery, NewSignal, Outcome, SignalKey, SignalVerdict};
+pub use silent::SilentHook;
