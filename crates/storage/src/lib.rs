@@ -2,7 +2,7 @@
 
 pub mod db;
 #[cfg(feature = "platform")]
-mod jobs;
+pub mod jobs;
 #[cfg(any(feature = "platform", feature = "paper"))]
 pub mod migrate;
 pub mod notify;

@@ -116,6 +116,13 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/admin/users/{id}", Admins, ""),
     ("get", "/admin/audit", Admins, ""),
     ("get", "/admin/audit/verify", Admins, ""),
+    ("get", "/admin/jobs", Admins, ""),
+    ("get", "/admin/jobs/counts", Admins, ""),
+    ("get", "/admin/dead-letters", Admins, ""),
+    ("get", "/admin/dead-letters/{id}", Admins, ""),
+    ("post", "/admin/dead-letters/replay", ProvenAdmins, "{}"),
+    ("post", "/admin/dead-letters/{id}/replay", ProvenAdmins, ""),
+    ("delete", "/admin/dead-letters/{id}", ProvenAdmins, ""),
     ("patch", "/admin/users/{id}", ProvenAdmins, r#"{"role":"user"}"#),
     ("post", "/admin/users/{id}/logout", ProvenAdmins, "{}"),
     ("post", "/admin/users/logout", ProvenAdmins, "{}"),
@@ -160,6 +167,7 @@ fn turned_away(reply: &Reply) -> bool {
 fn path_of(pattern: &str) -> String {
     pattern
         .replace("/admin/users/{id}", "/admin/users/999999")
+        .replace("/admin/dead-letters/{id}", "/admin/dead-letters/999999")
         .replace("{id}", "0196a6b0-1111-7222-8333-444455556666")
         .replace("{symbol}", "SPY")
         .replace("{broker}", "alpaca")

@@ -6,14 +6,20 @@
 
 mod context;
 mod queue;
+mod record;
 mod runner;
+mod schedule;
 mod types;
 mod wake;
 mod workers;
 
 pub use context::{Handler, JobContext, JobFailure, Settled, TimedOut};
 pub use queue::{Claim, JobQueue, JobStore, Reaped};
+pub use record::{
+    JobCount, JobFilter, JobRecord, LetterFilter, Resolution, Resolved, UnknownResolution, redacted,
+};
 pub use runner::{JobRunner, JobStats};
+pub use schedule::{Schedule, Scheduler, SlotPayload};
 pub use types::{
     DEFAULT_ATTEMPTS, Job, JobId, JobLease, JobState, LONGEST_ERROR, MAX_CRASHES, NewJob, Settlement,
     clip_error, job_topic,

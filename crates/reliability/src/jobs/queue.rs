@@ -5,6 +5,7 @@ use std::time::Duration;
 use plimsoll_core_domain::StoreError;
 use uuid::Uuid;
 
+use super::schedule::Schedule;
 use super::types::{Job, JobId, JobLease, NewJob, Settlement};
 use crate::retry::{Jitter, Policy};
 
@@ -87,6 +88,21 @@ pub trait JobQueue {
     /// # Errors
     /// The store's.
     fn settle(&mut self, lease: JobLease, settlement: &Settlement) -> Result<bool, StoreError>;
+
+    /// Ends all of these jobs as done, in one statement; answers how many. Fewer than there are leases: the others are
+    /// lost, and the transaction must roll back.
+    ///
+    /// # Errors
+    /// The store's.
+    fn settle_done(&mut self, leases: &[JobLease]) -> Result<usize, StoreError>;
+
+    /// Inserts the job of the schedule's coming slot, due when the slot begins, unless it was inserted before: `None`. A
+    /// slot is not asked for again after its job was done, nor while a job of an earlier slot has waited for a whole
+    /// period. Another period than the last one takes effect at once.
+    ///
+    /// # Errors
+    /// The store's.
+    fn enqueue_slot(&mut self, schedule: &Schedule) -> Result<Option<JobId>, StoreError>;
 
     /// Extends the leases by `lease` from now and answers with the jobs whose leases still stood.
     ///

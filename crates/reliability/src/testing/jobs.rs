@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::store::{MemoryTx, StoredJob};
 use crate::jobs::{
-    Claim, Job, JobId, JobLease, JobQueue, JobState, MAX_CRASHES, NewJob, Reaped, Settlement, job_topic,
+    Claim, Job, JobId, JobLease, JobQueue, JobState, MAX_CRASHES, NewJob, Reaped, Schedule, Settlement,
+    job_topic,
 };
 use crate::retry::{Jitter, Policy};
 
@@ -122,6 +123,36 @@ impl JobQueue for MemoryTx<'_> {
             }
         }
         Ok(true)
+    }
+
+    fn settle_done(&mut self, leases: &[JobLease]) -> Result<usize, StoreError> {
+        let now = self.now;
+        let mut done = 0;
+        for lease in leases {
+            if let Some(row) = self.leased(*lease) {
+                row.state = JobState::Done;
+                row.finished_at = Some(now);
+                done += 1;
+            }
+        }
+        Ok(done)
+    }
+
+    fn enqueue_slot(&mut self, schedule: &Schedule) -> Result<Option<JobId>, StoreError> {
+        let (period, (slot, begins)) = (schedule.period_ms(), schedule.next_slot(self.now));
+        let place = (schedule.queue.clone(), schedule.kind.clone());
+        let overdue = self.now - chrono::TimeDelta::milliseconds(period.min(i64::MAX / 2_000));
+        let waits = |row: &StoredJob| {
+            row.state == JobState::Ready
+                && row.run_at <= overdue
+                && (&row.job.queue, &row.job.kind) == (&schedule.queue, &schedule.kind)
+        };
+        let asked = self.state.slots.get(&place).is_some_and(|last| last.0 == period && last.1 >= begins);
+        if asked || self.state.jobs.values().any(waits) {
+            return Ok(None);
+        }
+        self.state.slots.insert(place, (period, begins));
+        self.enqueue(&schedule.job(slot, begins - self.now))
     }
 
     fn renew(&mut self, leases: &[JobLease], lease: Duration) -> Result<Vec<JobId>, StoreError> {

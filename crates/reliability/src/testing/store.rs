@@ -52,6 +52,8 @@ struct Key {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) jobs: BTreeMap<JobId, StoredJob>,
+    /// Queue and kind → period in milliseconds and beginning of the last slot that was asked for.
+    pub(super) slots: HashMap<(String, String), (i64, DateTime<Utc>)>,
     leases: HashMap<String, Lease>,
     fences: HashMap<String, i64>,
     keys: HashMap<(UserId, String), Key>,

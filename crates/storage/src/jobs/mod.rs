@@ -5,6 +5,7 @@
 
 mod leases;
 mod queue;
+mod records;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use plimsoll_core_domain::StoreError;
 use plimsoll_reliability::jobs::JobStore;
 
 use crate::db::{Db, Tx};
+
+pub use records::{ReplayJob, UntoldLetters};
 
 /// Spreads the pauses of transactions that are repeated at the same time.
 static SEED: AtomicU64 = AtomicU64::new(0);

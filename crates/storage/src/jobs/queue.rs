@@ -10,7 +10,8 @@ use diesel::sql_types::{
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use plimsoll_reliability::jobs::{
-    Claim, Job, JobId, JobLease, JobQueue, MAX_CRASHES, NewJob, Reaped, Settlement, clip_error, job_topic,
+    Claim, DEFAULT_ATTEMPTS, Job, JobId, JobLease, JobQueue, MAX_CRASHES, NewJob, Reaped, Schedule,
+    Settlement, clip_error, job_topic,
 };
 use plimsoll_reliability::retry::{Jitter, Policy};
 
@@ -195,6 +196,52 @@ impl JobQueue for Tx<'_> {
             .execute(self.conn())
             .store()?;
         Ok(rows == 1)
+    }
+
+    fn settle_done(&mut self, leases: &[JobLease]) -> Result<usize, StoreError> {
+        let (ids, tokens) = split(leases);
+        prepared(
+            "WITH held AS MATERIALIZED (SELECT j.id FROM jobs j \
+               JOIN unnest(?, ?) AS h (id, token) ON h.id = j.id AND h.token = j.lease_token \
+               WHERE j.state = 'leased' ORDER BY j.id FOR UPDATE OF j) \
+             UPDATE jobs j SET state = 'done', finished_at = now(), lease_owner = NULL, lease_until = NULL FROM held \
+             WHERE j.id = held.id",
+        )
+        .bind::<Array<BigInt>, _>(ids)
+        .bind::<Array<BigInt>, _>(tokens)
+        .execute(self.conn())
+        .store()
+    }
+
+    fn enqueue_slot(&mut self, schedule: &Schedule) -> Result<Option<JobId>, StoreError> {
+        let period = schedule.period_ms();
+        let inserted = prepared(
+            "WITH coming AS (SELECT floor(extract(epoch FROM now()) * 1000)::bigint / ? + 1 AS slot), \
+             moved AS (INSERT INTO job_slots AS s (queue, kind, period_ms, begins_at) \
+               SELECT ?, ?, ?, to_timestamp(least(slot::numeric * ?, 253370764800000) / 1000) FROM coming \
+               WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND queue = ? AND kind = ? \
+                 AND run_at <= now() - least(?, 253370764800000) * interval '1 millisecond') \
+               ON CONFLICT (queue, kind) DO UPDATE SET begins_at = excluded.begins_at, period_ms = excluded.period_ms \
+               WHERE s.begins_at < excluded.begins_at OR s.period_ms <> excluded.period_ms RETURNING begins_at) \
+             INSERT INTO jobs (queue, kind, run_at, max_attempts, dedup_key, payload) \
+             SELECT ?, ?, begins_at, ?, slot::text, jsonb_build_object('slot', slot) FROM coming, moved \
+             ON CONFLICT (kind, dedup_key) WHERE state IN ('ready', 'leased', 'held') DO NOTHING RETURNING id",
+        )
+        .bind::<BigInt, _>(period)
+        .bind::<Text, _>(schedule.queue.as_str())
+        .bind::<Text, _>(schedule.kind.as_str())
+        .bind::<BigInt, _>(period)
+        .bind::<BigInt, _>(period)
+        .bind::<Text, _>(schedule.queue.as_str())
+        .bind::<Text, _>(schedule.kind.as_str())
+        .bind::<BigInt, _>(period)
+        .bind::<Text, _>(schedule.queue.as_str())
+        .bind::<Text, _>(schedule.kind.as_str())
+        .bind::<Integer, _>(i32::try_from(DEFAULT_ATTEMPTS).unwrap_or(i32::MAX))
+        .get_result::<Id>(self.conn())
+        .optional()
+        .store()?;
+        Ok(inserted.map(|row| JobId(row.id)))
     }
 
     fn renew(&mut self, leases: &[JobLease], lease: Duration) -> Result<Vec<JobId>, StoreError> {

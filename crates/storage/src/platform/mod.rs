@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 mod idempotency;
 pub mod keys;
+pub mod letters;
 pub mod orders;
 pub mod portfolio;
 pub mod sessions;

@@ -2,4 +2,6 @@
 
 pub mod audit;
 pub mod audit_verify;
+pub mod dead_letters;
+pub mod jobs;
 pub mod users;
