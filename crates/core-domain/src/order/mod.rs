@@ -8,6 +8,7 @@ mod status;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
+pub(crate) use kind::words;
 pub use kind::{
     Environment, LegRole, OrderClass, OrderSize, OrderType, Pricing, Side, SourceKind, StopLoss, TimeInForce,
     Trail, UnknownWord,

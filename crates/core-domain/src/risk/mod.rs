@@ -1,6 +1,16 @@
 //! Risk: what an account may do, and what is halted.
 
+mod check;
+mod halt;
+mod limits;
+mod loss;
+
 use std::fmt;
+
+pub use check::{Candidate, Exposure, check, may_go_out};
+pub use halt::{HaltLevel, Halts};
+pub use limits::{LimitError, MAX_COUNT, MAX_SYMBOLS, RiskLimits};
+pub use loss::{Look, LossMark, look};
 
 /// A rule that an order is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +93,11 @@ impl RiskRefusal {
 
 impl fmt::Display for RiskRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the limit is {}, the order makes it {}", self.rule.as_str(), self.limit, self.actual)
+        let Self { rule, limit, actual } = self;
+        if rule.is_halt() {
+            write!(f, "{}: {limit} is in force, and the order is {actual}", rule.as_str())
+        } else {
+            write!(f, "{}: the limit is {limit}, and it would be {actual}", rule.as_str())
+        }
     }
 }
