@@ -145,6 +145,31 @@ impl Caller {
         act.entry(action, outcome, Some(self.user), Some(self.user), detail)
     }
 
+    /// For what needs, by the request's body, a session whose factor was proven a moment ago.
+    ///
+    /// # Errors
+    /// 403 `step_up_required`, or `access_denied` to an API token.
+    pub async fn check_proven(&self, request: &HttpRequest) -> Result<(), Problem> {
+        match &self.identity {
+            Identity::Session(signed_in) => {
+                let caller = SessionCaller { signed_in: Arc::clone(signed_in), caller: self.clone() };
+                caller.check_step_up(request).await
+            }
+            Identity::ApiToken(_) => {
+                Err(Problem::new("access_denied", "an API token may not do this: sign in"))
+            }
+        }
+    }
+
+    /// As [`check_proven`](Self::check_proven), of an administrator.
+    ///
+    /// # Errors
+    /// 403 as there, and to everybody else.
+    pub async fn check_proven_admin(&self, request: &HttpRequest) -> Result<(), Problem> {
+        self.check_admin(request).await?;
+        self.check_proven(request).await
+    }
+
     fn session_id(&self) -> Option<Uuid> {
         match &self.identity {
             Identity::Session(signed_in) => Some(signed_in.session.id),

@@ -94,6 +94,10 @@ pub trait TradingGateway: Send + Sync {
     ) -> BoxFuture<'a, Result<PortfolioHistory, GatewayError>>;
     /// The broker's last price of a symbol, where one was seen lately.
     fn price(&self, user: UserId, symbol: &Symbol) -> Option<Price>;
+    /// As [`price`](Self::price), without asking the broker for more of them.
+    fn price_seen(&self, _user: UserId, _symbol: &Symbol) -> Option<Price> {
+        None
+    }
     /// Tries a key pair at the broker of an environment; nothing is kept of it.
     fn check(
         &self,

@@ -41,7 +41,7 @@ use crate::state::AppState;
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
         account, admin, audit, auth, broker, dev, fills, health, orders, pages, pnl, portfolio_history,
-        positions, problems,
+        positions, problems, risk,
     };
     config
         .service(auth::login::login)
@@ -90,6 +90,11 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(positions::get::get)
         .service(positions::close::close)
         .service(account::account)
+        .service(risk::limits_get::get)
+        .service(risk::limits_put::put)
+        .service(risk::halt_get::get)
+        .service(risk::halt_post::post)
+        .service(risk::resume::resume)
         .service(broker::live::put)
         .service(broker::credentials_put::put)
         .service(broker::credentials_list::list)

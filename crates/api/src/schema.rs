@@ -39,6 +39,18 @@ words!(
     }
 );
 words!(
+    /// How far a halt goes.
+    HaltLevelWord { BlockEntries = "block_entries", ReduceOnly = "reduce_only", CancelOpen = "cancel_open", Flatten = "flatten" }
+);
+words!(
+    /// What set a halt.
+    HaltCauseWord { Manual = "manual", DailyLoss = "daily_loss" }
+);
+words!(
+    /// Whose trading a halt is about.
+    HaltScopeWord { User = "user", Global = "global" }
+);
+words!(
     /// How an act ended.
     AuditOutcomeWord { Success = "success", Failure = "failure", Denied = "denied" }
 );
@@ -96,6 +108,23 @@ shape!(
 shape!(
     /// Whether orders with real money are allowed.
     LiveTrading { enabled: bool }
+);
+
+shape!(
+    /// Risk limits; null is no limit. Decimals are strings.
+    RiskLimits {
+        max_order_notional: Option<String>, max_position_notional: Option<String>, max_daily_loss: Option<String>,
+        max_open_orders: Option<u32>, max_orders_per_minute: Option<u32>, allowed_symbols: Option<Vec<String>>,
+        denied_symbols: Option<Vec<String>>, daily_loss_action: HaltLevelWord, updated_at: Option<String>
+    }
+);
+shape!(
+    /// A halt in force; `by` is the user who set it.
+    Halt { level: HaltLevelWord, cause: HaltCauseWord, reason: String, by: Option<i64>, since: String }
+);
+shape!(
+    /// What is halted: the level in force, and the halts of the caller and of everybody.
+    HaltState { level: Option<HaltLevelWord>, user: Option<Halt>, global: Option<Halt> }
 );
 
 shape!(

@@ -147,6 +147,13 @@ impl TradingGateway for Connections {
         seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
     }
 
+    fn price_seen(&self, user: UserId, symbol: &Symbol) -> Option<Price> {
+        let picture = self.picture();
+        let connection = picture.by_user.get(&user)?.here.as_ref()?;
+        let seen = connection.seen();
+        seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
+    }
+
     fn check(
         &self,
         _user: UserId,

@@ -16,3 +16,4 @@ pub mod pnl;
 pub mod portfolio_history;
 pub mod positions;
 pub mod problems;
+pub mod risk;

@@ -73,6 +73,8 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/account", Readers, ""),
     ("get", "/pnl", Readers, ""),
     ("get", "/portfolio/history", Readers, ""),
+    ("get", "/risk/limits", Readers, ""),
+    ("get", "/risk/halt", Readers, ""),
     (
         "post",
         "/orders",
@@ -83,6 +85,9 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("delete", "/orders/{id}", Traders, ""),
     ("delete", "/orders", Traders, ""),
     ("delete", "/positions/{symbol}", Traders, ""),
+    // What loosens a limit needs a proven factor besides, and a halt for everybody an administrator.
+    ("put", "/risk/limits", Traders, "{}"),
+    ("post", "/risk/halt", Traders, r#"{"scope":"user","level":"block_entries","reason":"a test"}"#),
     ("get", "/auth/sessions", Sessions, ""),
     ("get", "/auth/api-tokens", Sessions, ""),
     ("delete", "/auth/api-tokens/{id}", Sessions, ""),
@@ -102,6 +107,7 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ),
     ("delete", "/broker/credentials/{broker}", Proven, ""),
     ("put", "/account/live", Proven, r#"{"enabled":false}"#),
+    ("post", "/risk/resume", Proven, r#"{"scope":"user"}"#),
     ("delete", "/auth/sessions/{id}", Proven, ""),
     ("delete", "/auth/sessions", Proven, ""),
     ("post", "/auth/2fa/setup", Proven, "{}"),

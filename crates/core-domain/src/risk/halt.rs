@@ -24,6 +24,16 @@ words!(
     }
 );
 
+words!(
+    /// What set a halt.
+    HaltCause {
+        /// Somebody did.
+        Manual = "manual",
+        /// The daily loss reached its limit.
+        DailyLoss = "daily_loss",
+    }
+);
+
 impl HaltLevel {
     /// Whether open orders are canceled.
     #[must_use]

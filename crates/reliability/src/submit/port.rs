@@ -15,8 +15,8 @@ pub struct LockedOrder {
     pub order: Order,
     /// Now, by the store's clock: ages of submissions are measured with one clock, whichever instance asks.
     pub now: DateTime<Utc>,
-    /// Its account may not send orders any more: trading with real money was forbidden since it was accepted.
-    pub forbidden: bool,
+    /// Why it may not be sent any more, although it was accepted: real money was forbidden, or trading halted since.
+    pub forbidden: Option<String>,
 }
 
 /// What happened to an order: the cause of a change, for its history and its events.

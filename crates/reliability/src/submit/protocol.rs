@@ -13,8 +13,6 @@ use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
 use super::step::{Absent, Step, next_step, sent_for};
 use crate::jobs::{JobContext, JobFailure, JobQueue, JobStore, Settled, Settlement, TimedOut};
 
-/// Why an order of an account that may not send any more was not sent.
-const FORBIDDEN: &str = "trading with real money was forbidden before it could be sent";
 /// Longest page of the broker's order list.
 const PAGE: u16 = 500;
 /// Pages of the last look; a list that is longer proves nothing.
@@ -89,8 +87,10 @@ where
                 Step::NotSent => {
                     self.not_sent(tx, &locked, "its time ran out before it could be sent").map(Plan::Settled)
                 }
-                Step::Send if locked.forbidden => self.not_sent(tx, &locked, FORBIDDEN).map(Plan::Settled),
-                Step::Send => self.mark_submitting(tx, &locked).map(Plan::Send),
+                Step::Send => match &locked.forbidden {
+                    Some(why) => self.not_sent(tx, &locked, why).map(Plan::Settled),
+                    None => self.mark_submitting(tx, &locked).map(Plan::Send),
+                },
                 Step::LookUpFirst(absent) => Ok(Plan::Look(Box::new(locked), absent)),
             }
         })
@@ -105,7 +105,9 @@ where
                 Step::NotSent => {
                     self.not_sent(tx, &locked, "its time ran out while nothing could be sent for the account")
                 }
-                Step::Send if locked.forbidden => self.not_sent(tx, &locked, FORBIDDEN),
+                Step::Send if locked.forbidden.is_some() => {
+                    self.not_sent(tx, &locked, locked.forbidden.as_deref().unwrap_or_default())
+                }
                 Step::Send | Step::LookUpFirst(_) => {
                     // one that is being sent or in doubt is not ended by its deadline, which may be long past
                     let after = if locked.order.status == OrderStatus::PendingSubmit {
@@ -167,8 +169,8 @@ where
                     let again = Settlement::Snooze { after: Duration::ZERO };
                     return self.context.settle(tx, again).map(Plan::Settled);
                 }
-                if current.forbidden {
-                    return self.not_sent(tx, &current, FORBIDDEN).map(Plan::Settled);
+                if let Some(why) = &current.forbidden {
+                    return self.not_sent(tx, &current, why).map(Plan::Settled);
                 }
                 self.mark_submitting(tx, &current).map(Plan::Send)
             })?,
@@ -270,7 +272,7 @@ where
             }
             after.move_to(OrderStatus::PendingSubmit, Some(reason), now).map_err(illegal)?;
             let attempt = u32::try_from(before.submit.attempts).unwrap_or(1);
-            let locked = LockedOrder { order: before.clone(), now, forbidden: false };
+            let locked = LockedOrder { order: before.clone(), now, forbidden: None };
             let after = retry_after.unwrap_or_else(|| {
                 let pause = self.context.timings().broker_query().delay(attempt, jitter, None);
                 pause.min(until_deadline(&locked))

@@ -359,7 +359,7 @@ impl IdempotencyStore for MemoryTx<'_> {
 
 impl SubmitStore for MemoryTx<'_> {
     fn lock_order(&mut self, id: OrderId) -> Result<Option<LockedOrder>, StoreError> {
-        let forbidden = self.state.forbidden;
+        let forbidden = self.state.forbidden.then(|| "trading with real money was forbidden".to_owned());
         let (order, now) = (self.state.orders.get(&id).cloned(), self.now);
         Ok(order.map(|order| LockedOrder { order, now, forbidden }))
     }

@@ -204,6 +204,7 @@ impl Tx<'_> {
         .optional()
         .store()?
         .ok_or_else(|| StoreError::new(StoreErrorKind::Duplicate, "the user has this account already"))?;
+        self.copy_risk(user)?;
         self.accounts_changed(user);
         Ok(AccountId(row.id))
     }

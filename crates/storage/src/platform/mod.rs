@@ -8,6 +8,7 @@ pub mod keys;
 pub mod letters;
 pub mod orders;
 pub mod portfolio;
+pub mod risk;
 pub mod sessions;
 pub mod signals;
 mod sown;

@@ -7,9 +7,11 @@ use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::order::{OrderStatus, Side};
+use plimsoll_core_domain::risk::{HaltCause, HaltLevel, RiskLimits};
 use plimsoll_reliability::jobs::JobQueue;
 use plimsoll_reliability::submit::{OrderEvent, SubmitStore};
 use plimsoll_storage::platform::orders::{ApplyError, NewReplacement};
+use plimsoll_storage::platform::risk::NewHalt;
 
 use crate::world::{World, accept, at, execution, market, report, seen};
 
@@ -81,6 +83,33 @@ const USE_CASES: &[UseCase] = &[
             after.version += 1;
             after.submit.probes += 1;
             tx.save_order(&locked.order, &after, &OrderEvent::Missed, at(second))
+        })
+    }),
+    ("halt and resume", |world, n| {
+        let second = tick();
+        let new = NewHalt {
+            level: HaltLevel::BlockEntries,
+            cause: HaltCause::Manual,
+            reason: "a test",
+            by: None,
+            now: at(second),
+        };
+        world.db.run_blocking(|tx| {
+            match n % 4 {
+                0 => drop(tx.halt_user(world.user, &new)?),
+                1 => drop(tx.resume_user(world.user, at(second))?),
+                2 => drop(tx.halt_everybody(&new)?),
+                _ => drop(tx.resume_everybody(at(second))?),
+            }
+            tx.append_audit(Some(world.user), &entry(second))
+        })
+    }),
+    ("set limits and look at the loss", |world, _| {
+        let second = tick();
+        let limits = RiskLimits { max_daily_loss: Some("100".parse().unwrap()), ..RiskLimits::default() };
+        world.db.run_blocking(|tx| tx.set_risk_limits(world.user, &limits, at(second)))?;
+        world.db.run_blocking(|tx| {
+            tx.look_at_loss(world.account, (900 - second % 50).into(), 1_000.into(), at(second)).map(drop)
         })
     }),
     ("claim and give back jobs", |world, n| {

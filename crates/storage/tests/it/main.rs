@@ -23,6 +23,7 @@ mod notifications;
 #[cfg(feature = "paper")]
 mod paper;
 mod private_postgres;
+mod risk;
 mod streams;
 mod vault;
 mod world;

@@ -75,7 +75,7 @@ pub(crate) async fn accept(
             in_flight: TimeDelta::from_std(wait).unwrap_or_default() + TimeDelta::seconds(5),
             answered_at_once: wait.is_zero(),
         }),
-        reference_price: None,
+        reference_price: state.gateway.price_seen(caller.user, &terms.symbol),
         closes: intent == Intent::Close,
         terms,
         source: OrderSource { kind: SourceKind::Api, id: None },

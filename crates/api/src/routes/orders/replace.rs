@@ -1,10 +1,13 @@
 //! `PATCH /orders/{id}`.
 
+use std::sync::{Arc, OnceLock};
+
 use actix_web::{HttpResponse, patch, web};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::money::MoneyError;
 use plimsoll_core_domain::order::{Environment, TimeInForce, Trail};
+use plimsoll_core_domain::risk::RiskRefusal;
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, Price, Quantity};
 use plimsoll_reliability::idempotency::StoredReply;
@@ -19,6 +22,7 @@ use crate::body::{Body, DecimalText, Decimals};
 use crate::caller::Caller;
 use crate::idempotent::{RequiredKey, fingerprint, run_once};
 use crate::problem::Problem;
+use crate::routes::risk;
 use crate::schema;
 use crate::state::AppState;
 
@@ -109,7 +113,9 @@ pub async fn replace(
     let (new_id, ids) = (state.ids.order_id(), state.client_order_ids.clone());
     let deadline = now + state.settings.submit_within.1;
     let idempotency_key = key.0.clone();
-    run_once(&state, user, key.0, "PATCH /orders/{id}", fingerprint, move |tx| {
+    let refused = Arc::new(OnceLock::new());
+    let (refusal, refuser) = (Arc::clone(&refused), caller.clone());
+    let reply = run_once(&state, user, key.0, "PATCH /orders/{id}", fingerprint, move |tx| {
         let account = tx.account_of_user(user)?.ok_or_else(no_account)?;
         if account.environment == Environment::Live && !account.live_enabled {
             return Err(live_disabled());
@@ -120,13 +126,18 @@ pub async fn replace(
             client_order_id: ids.derive(account, user, OrderOrigin::IdempotencyKey(idempotency_key.as_str())),
             deadline,
         };
-        let replacement = wish(tx, account, id, change, new, now)?;
+        let replacement = wish(tx, account, id, change, new, now, &refused)?;
         let detail = serde_json::json!({ "order_id": id, "replacement_id": replacement.id });
         let entry = caller.audit("order.replace", AuditOutcome::Success, now, detail);
         tx.append_audit(Some(user), &entry)?;
         Ok(StoredReply { status: 202, body: json(&OrderView::new(&replacement, &[])).into_bytes() })
     })
-    .await
+    .await;
+    if let Some(refusal) = refusal.get() {
+        let detail = serde_json::json!({ "order_id": id });
+        risk::record_refusal(&state, &refuser, "order.replace", refusal, detail, now).await?;
+    }
+    reply
 }
 
 fn wish(
@@ -136,6 +147,7 @@ fn wish(
     change: Change,
     new: NewReplacement,
     now: chrono::DateTime<chrono::Utc>,
+    refused: &OnceLock<RiskRefusal>,
 ) -> Result<Box<plimsoll_core_domain::order::Order>, Problem> {
     let mut fields = change.fields;
     if let Some(by) = change.trail {
@@ -154,6 +166,11 @@ fn wish(
         )
         .with("order_status", order.status.as_str())),
         ReplaceWish::Unfit(pointer, code, why) => Err(Problem::field(pointer, code, why)),
+        ReplaceWish::Risk(refusal) => {
+            // The transaction is taken back, so that the key stays free; the refusal goes on record after it.
+            refused.set(refusal.clone()).ok();
+            Err(refusal.into())
+        }
         ReplaceWish::Asked(order) => Ok(order),
     }
 }

@@ -72,6 +72,9 @@ const PERSONAL: &[&str] = &[
     "DELETE FROM signal_keys WHERE user_id = ?",
     "DELETE FROM signals WHERE user_id = ?",
     "DELETE FROM inbound_hooks WHERE user_id = ?",
+    // Reasons are free text. What was halted stays so on the accounts' rows.
+    "DELETE FROM risk_halts WHERE user_id = ?",
+    "DELETE FROM risk_limits WHERE user_id = ?",
     // Whatever was sealed for the user opens nowhere after this.
     "DELETE FROM user_keys WHERE user_id = ?",
 ];

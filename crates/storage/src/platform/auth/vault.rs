@@ -292,6 +292,7 @@ impl VaultStore for Tx<'_> {
             #[diesel(sql_type = Bool)]
             open: bool,
         }
+        self.share_global_halt()?;
         let accounts = prepared(
             "SELECT id, environment, state FROM accounts WHERE user_id = ? AND broker = ? ORDER BY id \
              FOR NO KEY UPDATE",
@@ -336,6 +337,7 @@ impl VaultStore for Tx<'_> {
         .bind::<Timestamptz, _>(at)
         .execute(self.conn())
         .store()?;
+        self.copy_risk(user)?;
         self.accounts_changed(user);
         Ok(true)
     }

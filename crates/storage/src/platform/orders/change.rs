@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus, Pricing, SubmitNotes, Trail};
+use plimsoll_core_domain::risk::{Candidate, RiskRefusal, check};
 use plimsoll_core_domain::stream::{EventKind, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId, Quantity, StoreError, StoreErrorKind};
@@ -13,6 +14,7 @@ use rust_decimal::Decimal;
 use super::events::{event, order_event};
 use super::write::HistoryLine;
 use crate::db::Tx;
+use crate::platform::risk::ExposureQuery;
 
 /// What became of a wish to cancel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum ReplaceWish {
     NotOpen(Box<Order>),
     /// The change does not fit the order: which field, a stable code, and why.
     Unfit(&'static str, &'static str, String),
+    /// A limit or a halt is in the way.
+    Risk(RiskRefusal),
     /// The replacement, accepted; the broker will be asked.
     Asked(Box<Order>),
 }
@@ -90,6 +94,7 @@ impl Tx<'_> {
         new: NewReplacement,
         now: DateTime<Utc>,
     ) -> Result<ReplaceWish, StoreError> {
+        let (limits, halts) = self.lock_risk(account)?;
         let Some(old) = Tx::lock_order(self, account, id)? else { return Ok(ReplaceWish::NoOrder) };
         let replaceable =
             matches!(old.status, OrderStatus::New | OrderStatus::PartiallyFilled | OrderStatus::Held);
@@ -109,6 +114,27 @@ impl Tx<'_> {
         };
         if let Some(rest) = rest {
             terms.size = OrderSize::Qty(rest);
+        }
+        // A leg goes out of a position, whatever its price.
+        if old.parent_id.is_none() && (halts.level().is_some() || limits.looks_at_orders()) {
+            let exposure = self.exposure(&ExposureQuery {
+                account,
+                terms: &terms,
+                reference: None,
+                without: Some(old.id),
+                last_minute: limits.max_orders_per_minute.unwrap_or(0),
+                now,
+            })?;
+            let left = old.open_qty().and_then(|left| Quantity::new(left).ok());
+            let candidate = Candidate {
+                terms: &terms,
+                reference: None,
+                closes: false,
+                replaces: left.map(OrderSize::Qty),
+            };
+            if let Err(refusal) = check(&candidate, &limits, halts, &exposure) {
+                return Ok(ReplaceWish::Risk(refusal));
+            }
         }
         let replacement = Order {
             id: new.id,

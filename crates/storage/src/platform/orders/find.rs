@@ -106,6 +106,18 @@ impl Tx<'_> {
         )
     }
 
+    /// An order of whichever account, locked until the transaction ends.
+    pub(crate) fn lock_order_anywhere(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        prepared(concat!("SELECT ", order_columns!(), " FROM orders o WHERE o.id = ? FOR NO KEY UPDATE"))
+            .bind::<SqlUuid, _>(id.0)
+            .typed::<OrderColumns>()
+            .get_result::<OrderRow>(self.conn())
+            .optional()
+            .store()?
+            .map(Order::try_from)
+            .transpose()
+    }
+
     /// The account of a user that has an order, also one that the user does not trade with at present.
     ///
     /// # Errors

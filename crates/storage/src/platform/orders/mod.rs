@@ -15,5 +15,6 @@ pub use accept::{
 };
 pub use apply::{Applied, ApplyError, OrderReport};
 pub use change::{CancelWish, NewReplacement, ReplaceWish};
+pub(crate) use events::event;
 pub use find::{OrderFilter, OrderPage};
 pub use submit::{SYNC_ORDER, SyncPayload};

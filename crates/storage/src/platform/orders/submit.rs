@@ -1,9 +1,9 @@
 //! The submit protocol's port on the store.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
-use plimsoll_core_domain::order::Order;
+use diesel::sql_types::{BigInt, Bool, Timestamptz};
+use diesel::{QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::order::{Environment, Order};
 use plimsoll_core_domain::stream::{EventKind, StreamId};
 use plimsoll_core_domain::views::json;
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
@@ -16,6 +16,7 @@ use super::write::HistoryLine;
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
+use crate::platform::risk::HaltColumns;
 
 /// The kind of the job that asks the broker for one order and its fills.
 pub const SYNC_ORDER: &str = "sync_order";
@@ -41,25 +42,28 @@ impl SubmitStore for Tx<'_> {
     fn lock_order(&mut self, id: OrderId) -> Result<Option<LockedOrder>, StoreError> {
         #[derive(QueryableByName)]
         struct Place {
-            #[diesel(sql_type = BigInt)]
-            account_id: i64,
             #[diesel(sql_type = Timestamptz)]
             now: DateTime<Utc>,
             #[diesel(sql_type = Bool)]
-            forbidden: bool,
+            live_enabled: bool,
+            #[diesel(embed)]
+            halts: HaltColumns,
         }
+        let Some(order) = self.lock_order_anywhere(id)? else { return Ok(None) };
+        // After the order is locked, which a halt waits for: either this sees the halt, or the halt comes after it.
         let place = prepared(
-            "SELECT o.account_id, clock_timestamp() AS now, \
-             o.environment = 'live' AND NOT a.live_enabled AS forbidden \
-             FROM orders o JOIN accounts a ON a.id = o.account_id WHERE o.id = ?",
+            "SELECT clock_timestamp() AS now, live_enabled, halt_user, halt_global FROM accounts WHERE id = ?",
         )
-        .bind::<SqlUuid, _>(id.0)
+        .bind::<BigInt, _>(order.account_id.0)
         .get_result::<Place>(self.conn())
-        .optional()
         .store()?;
-        let Some(place) = place else { return Ok(None) };
-        let order = Tx::lock_order(self, AccountId(place.account_id), id)?;
-        Ok(order.map(|order| LockedOrder { order, now: place.now, forbidden: place.forbidden }))
+        let forbidden = if order.environment == Environment::Live && !place.live_enabled {
+            Some("trading with real money was forbidden before it could be sent".to_owned())
+        } else {
+            let halts = place.halts.halts(order.account_id)?;
+            self.halted(&order, halts)?.map(|refusal| format!("it could not be sent before {refusal}"))
+        };
+        Ok(Some(LockedOrder { order, now: place.now, forbidden }))
     }
 
     fn save_order(

@@ -7,9 +7,10 @@
 //! What jobs and signals accept has no idempotency key: an order that has the derived client order id already is the one
 //! they want.
 
-mod exposure;
 mod keys;
 mod read;
+mod risk;
+mod twin;
 mod write;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,8 +24,10 @@ pub use plimsoll_crypto::OrderOrigin;
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
 use rust_decimal::Decimal;
 
+use self::risk::Held;
 use self::write::Heads;
 use crate::db::Tx;
+use crate::platform::risk::{halts_of, limits_of};
 
 /// Derives the id under which the broker will know an order.
 pub trait ClientOrderIds: Send + Sync {
@@ -147,7 +150,7 @@ pub enum KeyState {
 
 impl Tx<'_> {
     /// Accepts an order: its row, history, submit job, stream event, audit entry and provisional reply, or nothing. A
-    /// refusal changes nothing, and the transaction may go on.
+    /// refusal leaves nothing behind but, where a limit or a halt is in the way, an audit entry; the transaction may go on.
     ///
     /// # Errors
     /// Kind `Contention` when a twin holds the key right now; kind `Duplicate` when an order has the derived client
@@ -187,10 +190,15 @@ impl Tx<'_> {
         if environment == Environment::Live && read.live_enabled != Some(true) {
             return self.withdraw_key(accept).map(|()| Accepted::LiveDisabled);
         }
-        if accept.closes {
-            let closable = self.closable(account, &accept.terms)?;
-            if accept.terms.qty().is_none_or(|qty| qty.get() > closable) {
-                return self.withdraw_key(accept).map(|()| Accepted::TooMuch { closable });
+        let halts = halts_of(account, read.halt_user.as_deref(), read.halt_global.as_deref())?;
+        let limits = limits_of(account, read.risk_limits.as_deref())?;
+        if accept.closes || halts.level().is_some() || limits.looks_at_orders() {
+            match self.hold_against(accept, account, &limits, halts)? {
+                Held::Passes => {}
+                Held::TooMuch { closable } => {
+                    return self.withdraw_key(accept).map(|()| Accepted::TooMuch { closable });
+                }
+                Held::Refused(refusal) => return self.refuse(accept, refusal),
             }
         }
         let missing =

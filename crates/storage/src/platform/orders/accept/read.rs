@@ -24,6 +24,12 @@ pub(super) struct Read {
     pub(super) state: Option<String>,
     #[diesel(sql_type = Nullable<Bool>)]
     pub(super) live_enabled: Option<bool>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) risk_limits: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) halt_user: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) halt_global: Option<String>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub(super) epoch: Option<Uuid>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -38,11 +44,13 @@ macro_rules! locked {
     ($fresh:literal) => {
         concat!(
             $fresh,
-            "a AS MATERIALIZED (SELECT id, environment, state, live_enabled FROM accounts \
+            "a AS MATERIALIZED (SELECT id, environment, state, live_enabled, risk_limits::text AS risk_limits, \
+               halt_user, halt_global FROM accounts \
                WHERE user_id = ? AND broker = 'alpaca' AND state <> 'inactive' FOR NO KEY UPDATE), \
              h AS MATERIALIZED (SELECT epoch, head FROM stream_head WHERE stream_id = ? FOR NO KEY UPDATE), \
              m AS MATERIALIZED (SELECT seq, mac FROM audit_head WHERE chain = ? FOR NO KEY UPDATE) \
-             SELECT f.fresh, a.id AS account_id, a.environment, a.state, a.live_enabled, h.epoch, h.head, m.seq, m.mac \
+             SELECT f.fresh, a.id AS account_id, a.environment, a.state, a.live_enabled, \
+             a.risk_limits, a.halt_user, a.halt_global, h.epoch, h.head, m.seq, m.mac \
              FROM f LEFT JOIN a ON true LEFT JOIN h ON true LEFT JOIN m ON true"
         )
     };

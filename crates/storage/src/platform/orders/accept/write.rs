@@ -5,10 +5,10 @@ use std::sync::Arc;
 use diesel::RunQueryDsl;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use plimsoll_core_domain::order::Order;
+use plimsoll_core_domain::order::{NewOrder, Order, OrderSize};
 use plimsoll_core_domain::stream::{EventKind, StreamEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
-use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use plimsoll_core_domain::{Price, StoreError, StoreErrorKind};
 use plimsoll_reliability::jobs::job_topic;
 use plimsoll_reliability::submit::{BROKER_QUEUE, SubmitPayload};
 use uuid::Uuid;
@@ -171,4 +171,24 @@ fn detail(order: &Order, given: &serde_json::Value) -> serde_json::Value {
         }
     }
     detail
+}
+
+/// What the audit entry of an order that was not taken says was asked for.
+pub(super) fn detail_of_terms(terms: &NewOrder) -> serde_json::Value {
+    let price = |price: Option<Price>| price.map(|price| price.to_string());
+    let (qty, notional) = match terms.size {
+        OrderSize::Qty(qty) => (Some(qty.to_string()), None),
+        OrderSize::Notional(amount) => (None, Some(amount.to_string())),
+    };
+    serde_json::json!({
+        "symbol": terms.symbol,
+        "side": terms.side,
+        "type": terms.pricing.order_type(),
+        "time_in_force": terms.time_in_force,
+        "qty": qty,
+        "notional": notional,
+        "limit_price": price(terms.pricing.limit_price()),
+        "stop_price": price(terms.pricing.stop_price()),
+        "order_class": terms.class,
+    })
 }

@@ -1,0 +1,157 @@
+//! What an account holds and has open, and what its risk allows.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::sql_types::{BigInt, Bool, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{QueryableByName, RunQueryDsl};
+use plimsoll_core_domain::order::{NewOrder, Order, OrderStatus};
+use plimsoll_core_domain::risk::{Exposure, Halts, MAX_COUNT, RiskLimits, RiskRefusal, may_go_out};
+use plimsoll_core_domain::{AccountId, OrderId, Price, StoreError};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::{halts_of, limits_of};
+use crate::db::Tx;
+use crate::db::errors::StoreResult;
+use crate::db::prepared::prepared;
+
+/// Whose exposure, and how an order would see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExposureQuery<'a> {
+    /// The account.
+    pub account: AccountId,
+    /// The order: its symbol and side.
+    pub terms: &'a NewOrder,
+    /// A recent price, for open orders that name none.
+    pub reference: Option<Price>,
+    /// An order that does not count.
+    pub without: Option<OrderId>,
+    /// At most so many orders of the last minute are counted; 0 counts none.
+    pub last_minute: u32,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Numeric)]
+    position: Decimal,
+    #[diesel(sql_type = Nullable<Numeric>)]
+    last_price: Option<Decimal>,
+    #[diesel(sql_type = Numeric)]
+    open_units: Decimal,
+    #[diesel(sql_type = Numeric)]
+    open_value: Decimal,
+    #[diesel(sql_type = Numeric)]
+    open_amounts: Decimal,
+    #[diesel(sql_type = Nullable<Numeric>)]
+    open_dearest: Option<Decimal>,
+    #[diesel(sql_type = Bool)]
+    unpriced: bool,
+    #[diesel(sql_type = BigInt)]
+    open_orders: i64,
+    #[diesel(sql_type = BigInt)]
+    last_minute: i64,
+}
+
+/// One statement, so that a fill between two cannot be missed or counted twice. Legs that wait for their entry or for each
+/// other (`held`) do not count as open on their side. Ids grow with time: the newest orders hold those of the last minute.
+const EXPOSURE: &str = "WITH p AS MATERIALIZED (SELECT qty, last_price FROM positions WHERE account_id = ? AND symbol = ?), \
+     r AS MATERIALIZED (SELECT greatest(?::numeric, (SELECT last_price FROM p)) AS mark), \
+     o AS MATERIALIZED (SELECT symbol = ? AND side = ? AND status <> 'held' AS mine, qty - filled_qty AS units, \
+         notional - filled_value AS amount, \
+         CASE WHEN side = 'buy' THEN coalesce(limit_price, greatest(stop_price, r.mark)) \
+           ELSE greatest(limit_price, stop_price, r.mark) END AS price \
+       FROM orders, r WHERE account_id = ? AND closed_at IS NULL AND id <> ?) \
+     SELECT coalesce((SELECT qty FROM p), 0) AS position, (SELECT last_price FROM p) AS last_price, \
+       coalesce(sum(units) FILTER (WHERE mine), 0) AS open_units, \
+       least(round(coalesce(sum(units * price) FILTER (WHERE mine), 0), 6), 1000000000000000000) AS open_value, \
+       coalesce(sum(greatest(amount, 0)) FILTER (WHERE mine), 0) AS open_amounts, \
+       max(price) FILTER (WHERE mine AND units > 0) AS open_dearest, \
+       coalesce(bool_or(price IS NULL) FILTER (WHERE mine AND units > 0), false) AS unpriced, \
+       count(*) AS open_orders, \
+       (SELECT count(*) FROM (SELECT created_at FROM orders WHERE account_id = ? AND parent_id IS NULL \
+          AND source_kind <> 'external' ORDER BY account_id DESC, id DESC LIMIT ?) n WHERE n.created_at > ?) AS last_minute \
+     FROM o";
+
+impl Tx<'_> {
+    /// What an account holds and has open, seen from an order. Under the account's lock nothing is added to it.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn exposure(&mut self, query: &ExposureQuery<'_>) -> Result<Exposure, StoreError> {
+        let (account, symbol) = (query.account.0, query.terms.symbol.as_str());
+        let row = prepared(EXPOSURE)
+            .bind::<BigInt, _>(account)
+            .bind::<Text, _>(symbol)
+            .bind::<Nullable<Numeric>, _>(query.reference.map(Price::get))
+            .bind::<Text, _>(symbol)
+            .bind::<Text, _>(query.terms.side.as_str())
+            .bind::<BigInt, _>(account)
+            .bind::<SqlUuid, _>(query.without.map_or(Uuid::nil(), |id| id.0))
+            .bind::<BigInt, _>(account)
+            .bind::<BigInt, _>(i64::from(query.last_minute.min(MAX_COUNT)))
+            .bind::<Timestamptz, _>(query.now - TimeDelta::minutes(1))
+            .get_result::<Row>(self.conn())
+            .store()?;
+        let price = |column, value: Option<Decimal>| {
+            value
+                .map(Price::new)
+                .transpose()
+                .map_err(|why| StoreError::inconsistent("orders", column, query.account, why))
+        };
+        Ok(Exposure {
+            position: row.position.normalize(),
+            last_price: price("last_price", row.last_price)?,
+            open_units: row.open_units.normalize(),
+            open_value: row.open_value.normalize(),
+            open_amounts: row.open_amounts.normalize(),
+            open_dearest: price("price", row.open_dearest)?,
+            unpriced: row.unpriced,
+            open_orders: row.open_orders.try_into().unwrap_or(u32::MAX),
+            last_minute: row.last_minute.try_into().unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Locks an account, and reads its owner's limits and what is halted.
+    pub(crate) fn lock_risk(&mut self, account: AccountId) -> Result<(RiskLimits, Halts), StoreError> {
+        #[derive(QueryableByName)]
+        struct Risk {
+            #[diesel(sql_type = Nullable<Text>)]
+            risk_limits: Option<String>,
+            #[diesel(sql_type = Nullable<Text>)]
+            halt_user: Option<String>,
+            #[diesel(sql_type = Nullable<Text>)]
+            halt_global: Option<String>,
+        }
+        let row = prepared(
+            "SELECT risk_limits::text AS risk_limits, halt_user, halt_global FROM accounts WHERE id = ? \
+             FOR NO KEY UPDATE",
+        )
+        .bind::<BigInt, _>(account.0)
+        .get_result::<Risk>(self.conn())
+        .store()?;
+        let halts = halts_of(account, row.halt_user.as_deref(), row.halt_global.as_deref())?;
+        Ok((limits_of(account, row.risk_limits.as_deref())?, halts))
+    }
+
+    /// The halt that keeps an accepted order from being sent. Legs go out with their entry, and what is under way or final is
+    /// past that.
+    pub(crate) fn halted(&mut self, order: &Order, halts: Halts) -> Result<Option<RiskRefusal>, StoreError> {
+        let waits = matches!(
+            order.status,
+            OrderStatus::PendingSubmit | OrderStatus::Submitting | OrderStatus::Unknown
+        );
+        if halts.level().is_none() || !waits || order.parent_id.is_some() {
+            return Ok(None);
+        }
+        let exposure = self.exposure(&ExposureQuery {
+            account: order.account_id,
+            terms: &order.terms,
+            reference: None,
+            without: Some(order.id),
+            last_minute: 0,
+            now: order.created_at,
+        })?;
+        Ok(may_go_out(&order.terms, halts, &exposure).err())
+    }
+}
