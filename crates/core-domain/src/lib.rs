@@ -8,6 +8,7 @@ pub mod fill;
 pub mod ids;
 pub mod money;
 pub mod order;
+pub mod outbound;
 pub mod position;
 pub mod risk;
 pub mod signals;

@@ -17,6 +17,7 @@ pub mod sealing;
 mod secret_key;
 pub mod stream;
 pub mod tokens;
+mod webhook;
 
 pub use client_order_id::{ClientOrderIdKey, OrderOrigin};
 pub use data_key::DataKey;
@@ -33,6 +34,7 @@ pub use pepper::Pepper;
 pub use random::OsRandom;
 pub use sealing::{Aad, OpenError, open, seal};
 pub use secret_key::SecretKey;
+pub use webhook::WebhookSecret;
 pub use stream::{OpeningReader, SealingWriter, StreamKey};
 
 /// The trait of every source of secrets in this crate, so that a caller need not name `rand` itself.

@@ -131,6 +131,18 @@ timings! {
     upkeep_clean = HOUR,
     /// How often a checkpoint of the audit log is signed, and its old entries are deleted.
     upkeep_checkpoint = HOUR,
+    /// Connecting to a user's webhook, the look at its name and TLS included.
+    webhook_connect = 5 * SECOND,
+    /// How long a user's webhook may take to answer.
+    webhook_answer = 10 * SECOND,
+    /// Pause of a message whose webhook is busy with others.
+    webhook_busy = SECOND,
+    /// A webhook to which nothing could be delivered for so long is disabled.
+    webhook_disable_after = 3 * DAY,
+    /// Age at which the log of a delivered message is cleared away.
+    webhook_keep_delivered = 30 * DAY,
+    /// Age at which the log of a message that was given up is cleared away.
+    webhook_keep_failed = 90 * DAY,
     /// From the signal to the end of the process, at the latest.
     shutdown_total = 25 * SECOND,
     /// How long requests are still taken while balancers notice.

@@ -179,6 +179,17 @@ pub enum Mail {
         /// Of the last failure.
         circumstances: Circumstances,
     },
+    /// A webhook gets nothing any more.
+    WebhookDisabled {
+        /// Its name.
+        name: String,
+        /// The host of its address.
+        host: String,
+        /// Its receiver said so; else nothing could be delivered for too long.
+        gone: bool,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// The broker refuses the user's keys.
     BrokerKeysRefused {
         /// Which broker.

@@ -292,6 +292,24 @@ fn content(mail: &Mail, links: &Links) -> Content {
                 Some(circumstances),
             )
         }
+        Mail::WebhookDisabled { name, host, gone, at } => {
+            let why = if *gone {
+                "Its receiver answered that it wants nothing any more (410)."
+            } else {
+                "Nothing could be delivered to it for days."
+            };
+            Content {
+                facts: vec![("When", when(*at)), ("Webhook", name.clone()), ("Host", host.clone())],
+                ..plain(
+                    "A webhook was disabled",
+                    &[
+                        format!("{why} It gets no events until you make it active again."),
+                        "Events of the meantime are not sent later: read what you missed over the API.".to_owned(),
+                    ],
+                    None,
+                )
+            }
+        }
         Mail::BrokerKeysRefused { broker, environment, key_last4, at } => Content {
             facts: vec![
                 ("When", when(*at)),

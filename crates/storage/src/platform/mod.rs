@@ -7,6 +7,7 @@ mod idempotency;
 pub mod keys;
 pub mod letters;
 pub mod orders;
+pub mod outbound;
 pub mod portfolio;
 pub mod risk;
 pub mod sessions;

@@ -123,6 +123,7 @@ fn a_deleted_user_is_nobody_and_the_books_stay() {
     for statement in [
         "INSERT INTO login_places (user_id, kind, digest, first_seen_at, last_seen_at) VALUES ($, 'device', decode(repeat('01', 32), 'hex'), now(), now())",
         "INSERT INTO user_2fa (user_id, secret, enabled_at, updated_at) VALUES ($, '\\x00', now(), now())",
+        "INSERT INTO outbound_hooks (user_id, id, name, url, events, state, secret, epoch, off, created_at, updated_at) VALUES ($, gen_random_uuid(), 'theodora', 'https://theodora.example/', '{}', 'active', '\\x00', gen_random_uuid(), 0, now(), now())",
         "INSERT INTO email_changes (user_id, id, new_email, new_email_folded, old_email, token_digest, created_at, expires_at) VALUES ($, gen_random_uuid(), 'theodora@new.example', 'theodora@new.example', 'trader@example.com', decode(repeat('02', 32), 'hex'), now(), now())",
     ] {
         world.test.execute(&statement.replace('$', &user.to_string()));

@@ -20,6 +20,7 @@ mod keys;
 mod lock_order;
 mod migrations;
 mod notifications;
+mod outbound;
 #[cfg(feature = "paper")]
 mod paper;
 mod private_postgres;

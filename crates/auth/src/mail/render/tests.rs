@@ -66,6 +66,15 @@ fn all() -> Vec<(Mail, &'static str)> {
             },
             "Your broker refuses",
         ),
+        (
+            Mail::WebhookDisabled {
+                name: "bot".to_owned(),
+                host: "hooks.example".to_owned(),
+                gone: false,
+                at,
+            },
+            "A webhook was disabled",
+        ),
         (Mail::BackupCodeUsed { left: 3, circumstances: here() }, "Backup code used"),
         (Mail::NewBackupCodes { circumstances: here() }, "New backup codes"),
         (

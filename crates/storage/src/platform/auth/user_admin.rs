@@ -75,6 +75,8 @@ const PERSONAL: &[&str] = &[
     // Reasons are free text. What was halted stays so on the accounts' rows.
     "DELETE FROM risk_halts WHERE user_id = ?",
     "DELETE FROM risk_limits WHERE user_id = ?",
+    // With its deliveries.
+    "DELETE FROM outbound_hooks WHERE user_id = ?",
     // Whatever was sealed for the user opens nowhere after this.
     "DELETE FROM user_keys WHERE user_id = ?",
 ];

@@ -108,4 +108,6 @@ pub const NOT_SEALED_BY_THE_RING: &[(&str, &str)] = &[
     ("inbound_hooks.secret_sha256", "a hash of 32 random bytes"),
     ("inbound_hooks.old_secret", "under the user's data key"),
     ("inbound_hooks.old_secret_sha256", "a hash of 32 random bytes"),
+    ("outbound_hooks.secret", "under the user's data key"),
+    ("outbound_hooks.old_secret", "under the user's data key"),
 ];
