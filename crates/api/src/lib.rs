@@ -40,8 +40,8 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, broker, dev, fills, health, orders, pages, pnl, portfolio_history,
-        positions, problems, risk,
+        account, admin, audit, auth, broker, dev, fills, health, orders, outbound, pages, pnl,
+        portfolio_history, positions, problems, risk,
     };
     config
         .service(auth::login::login)
@@ -100,6 +100,14 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(broker::credentials_list::list)
         .service(broker::credentials_delete::delete)
         .service(broker::credentials_test::test)
+        .service(outbound::create::create)
+        .service(outbound::list::list)
+        .service(outbound::get::get)
+        .service(outbound::patch::patch)
+        .service(outbound::delete::delete)
+        .service(outbound::rotate::rotate)
+        .service(outbound::test::test)
+        .service(outbound::deliveries::deliveries)
         .service(pnl::pnl)
         .service(portfolio_history::history)
         .service(dev::outbox)

@@ -129,6 +129,12 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "Too many API tokens",
         "The account has as many API tokens as it may have. Revoke one first.",
     ),
+    kind(
+        "too_many_webhooks",
+        409,
+        "Too many webhooks",
+        "The account has as many webhooks as it may have. Delete one first.",
+    ),
     kind("last_admin", 409, "Last administrator", "The last active administrator stays one."),
     kind(
         "invalid_code",

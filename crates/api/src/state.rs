@@ -21,6 +21,7 @@ use plimsoll_realtime::Hub;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::ClientOrderIds;
+use plimsoll_webhooks::Sender;
 use uuid::Uuid;
 
 use crate::gateway::TradingGateway;
@@ -114,6 +115,8 @@ pub struct Parts {
     pub client_order_ids: Arc<dyn ClientOrderIds>,
     /// The brokers.
     pub gateway: Arc<dyn TradingGateway>,
+    /// Posts to users' webhooks.
+    pub webhooks: Sender,
     /// Where events are heard.
     pub hub: Hub,
     /// Requests that wait for their orders.

@@ -31,6 +31,7 @@ use plimsoll_storage::migrate::{MigrationSet, grant_application_role, migrate};
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::private_postgres::{APP, Cluster, OWNER, Options, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
+use plimsoll_webhooks::{Guard, SendLimits, Sender};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -169,6 +170,7 @@ fn ring() -> Result<KeyRing> {
 
 fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) -> Result<ServiceParts> {
     let delta = TimeDelta::from_std;
+    plimsoll_broker::install_crypto_provider();
     Ok(ServiceParts {
         database_url: postgres.app_url(DATABASE),
         // The defaults of DB_POOL_HTTP, DB_POOL_JOBS and DB_POOL_CONTROL.
@@ -194,6 +196,7 @@ fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) ->
         timings,
         audit_retention: None,
         postman: None,
+        webhooks: Sender::new(Guard::public(), SendLimits::default(), None)?,
         servers: Arc::new(SilentServers),
         seed: None,
         alone: true,

@@ -110,6 +110,8 @@ pub const KNOWN: &[Known] = &[
     unset("SMTP_FROM"),
     plain("SMTP_TLS", "starttls"),
     unset("SMTP_CA_PATH"),
+    unset("WEBHOOK_ALLOW_NETS"),
+    unset("WEBHOOK_CA_PATH"),
     later("BACKUP_DIR"),
     later("BACKUP_SCHEDULE"),
     later("BACKUP_RETENTION_DAYS"),
@@ -117,7 +119,6 @@ pub const KNOWN: &[Known] = &[
     later("BACKUP_ON_SHUTDOWN"),
     later("METRICS_ADDR"),
     later("WS_TICKET_TTL"),
-    later("WEBHOOK_ALLOW_NETS"),
     later("WEBHOOK_USER"),
 ];
 

@@ -98,6 +98,10 @@ impl Reader<'_> {
             keys,
             broker: broker?,
             smtp,
+            webhook_allow_nets: self.optional("WEBHOOK_ALLOW_NETS", parse::networks).unwrap_or_default(),
+            webhook_ca: self.optional("WEBHOOK_CA_PATH", |path| {
+                std::fs::read(path).map_err(|why| format!("cannot be read: {why}"))
+            }),
             limits: limits?,
             audit_retention: self.value("AUDIT_RETENTION", parse::audit_retention)?,
             timings,

@@ -68,6 +68,10 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// The SMTP server; `None`: mails stay in the outbox table.
     pub smtp: Option<SmtpSettings>,
+    /// `WEBHOOK_ALLOW_NETS`: networks that users' webhooks may lead into although they are not public.
+    pub webhook_allow_nets: Vec<IpNetwork>,
+    /// `WEBHOOK_CA_PATH`: certificates in PEM that are trusted of users' webhooks beside the usual ones.
+    pub webhook_ca: Option<Vec<u8>>,
     /// Limits and lives of what users do.
     pub limits: Limits,
     /// `AUDIT_RETENTION`; `None`: audit entries stay for ever.

@@ -21,6 +21,7 @@ use plimsoll_observability::process::sample;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::keys::PlatformKeys;
+use plimsoll_webhooks::{Guard, SendLimits, Sender};
 use secrecy::ExposeSecret;
 
 use self::brokers::Brokers;
@@ -123,6 +124,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             timings: settings.timings.clone(),
             audit_retention: settings.audit_retention,
             postman: postman(settings)?,
+            webhooks: webhooks(settings)?,
             servers: Arc::new(servers),
             seed: Some(seed),
             // Whoever has the data folder has its private database for itself.
@@ -284,6 +286,23 @@ pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<A
 fn postman(settings: &Settings) -> Result<Option<Postman>, StartError> {
     let postman = settings.smtp.as_ref().map(Postman::new).transpose();
     postman.map_err(|why| StartError::Setting { setting: "SMTP_HOST", message: why.to_string() })
+}
+
+/// Who posts to users' webhooks: to public addresses, and to those that `WEBHOOK_ALLOW_NETS` names.
+fn webhooks(settings: &Settings) -> Result<Sender, StartError> {
+    let nets = settings.webhook_allow_nets.clone();
+    let guard = if nets.is_empty() {
+        Guard::public()
+    } else {
+        Guard::allowing(move |address| nets.iter().any(|net| net.contains(address)))
+    };
+    let limits = SendLimits {
+        connect: settings.timings.webhook_connect,
+        total: settings.timings.webhook_answer,
+        ..SendLimits::default()
+    };
+    Sender::new(guard, limits, settings.webhook_ca.as_deref())
+        .map_err(|why| StartError::Setting { setting: "WEBHOOK_CA_PATH", message: why.to_string() })
 }
 
 fn health(settings: &Settings, clock: &Arc<dyn Clock>) -> HealthRegistry {

@@ -10,6 +10,7 @@ use plimsoll_storage::notify::{Notifier, Wakeups};
 use plimsoll_storage::{AfterCommit, CommitNote};
 use tokio::runtime::Handle;
 
+use crate::outbound::EVENTS;
 use crate::trading::ACCOUNTS;
 
 /// What listeners call a topic: whichever account has changed, the one supervisor looks at all of them.
@@ -31,6 +32,7 @@ impl AfterCommit for Announcer {
             match note {
                 CommitNote::Stream(event) => {
                     self.hub.publish(&event);
+                    self.wake.ring(EVENTS);
                     self.notifier.flag(event.stream.to_string());
                 }
                 CommitNote::Wake(topic) => {

@@ -33,12 +33,14 @@ use plimsoll_storage::notify::{Listener, Notifier, NotifierSettings};
 use plimsoll_storage::platform::keys::{KeysError, PlatformKeys};
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{Db, DbSettings, PoolKind};
+use plimsoll_webhooks::Sender;
 use uuid::Uuid;
 
 use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
 pub(crate) use self::ids::{random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
+use crate::outbound::{self, OutboundParts};
 use crate::trading::{self, BrokerServers, Connections, SeedKeys, TradingError, TradingParts};
 use crate::upkeep::{self, UpkeepParts};
 use crate::workers::JobParts;
@@ -81,6 +83,8 @@ pub struct ServiceParts {
     pub audit_retention: Option<Duration>,
     /// Sends mails; `None`: they stay in the outbox table.
     pub postman: Option<Postman>,
+    /// Posts to users' webhooks.
+    pub webhooks: Sender,
     /// The brokers of both environments.
     pub servers: Arc<dyn BrokerServers>,
     /// Broker keys that the server itself was given: they go into the vault.
@@ -197,6 +201,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         links: Links::new(&parts.api.public_url),
         postman: parts.postman,
     })?;
+    let outbound = outbound::start(OutboundParts { job: job.clone(), sender: parts.webhooks.clone() })?;
     let upkeep = upkeep::start(UpkeepParts {
         job,
         policy: Arc::clone(&parts.api.policy),
@@ -214,6 +219,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
             client_order_ids: Arc::clone(&keys) as _,
             keys,
             gateway: connections.clone(),
+            webhooks: parts.webhooks,
             hub: hub.clone(),
             waiters: waiters.clone(),
             readiness: readiness.clone(),
@@ -256,7 +262,8 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     shutdown.step(Phase::Requests, "requests under way", move |_| handle.block_on(http.stop(true)));
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let began = Instant::now();
-        mails.stop(limit);
+        outbound.stop(limit / 2);
+        mails.stop(limit.saturating_sub(began.elapsed()));
         upkeep.stop(limit.saturating_sub(began.elapsed()));
         let limit = limit.saturating_sub(began.elapsed());
         let report = trading.stop(limit);

@@ -7,6 +7,7 @@
 mod audit_log;
 mod clean_up;
 mod ending_tokens;
+mod old_deliveries;
 mod schedule;
 mod two_factor_resets;
 mod unfinished_sign_ins;
@@ -63,6 +64,7 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         every: checkpoint,
         retention: parts.audit_retention,
     };
+    let deliveries = old_deliveries::OldDeliveries::new(&job.timings, Arc::clone(&clock));
     let batches = |work: Batch| Batches { policy: Arc::clone(&policy), clock: Arc::clone(&clock), work };
     let workers = job
         .runner(QUEUE)
@@ -70,6 +72,7 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
         .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
         .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
+        .handle(old_deliveries::KIND, retry, deliveries)
         .handle(audit_log::KIND, retry, audit_log)
         .start(THREADS, &job.wake)?;
     let slots = [
@@ -77,6 +80,7 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         (unfinished_sign_ins::KIND, sweep),
         (ending_tokens::KIND, sweep),
         (clean_up::KIND, clean),
+        (old_deliveries::KIND, clean),
         (audit_log::KIND, checkpoint),
     ];
     let schedules = slots.map(|(kind, every)| {

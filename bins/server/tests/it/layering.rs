@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plimsoll-reliability", &["plimsoll-core-domain", "plimsoll-crypto"]),
     ("plimsoll-realtime", &["plimsoll-core-domain"]),
     ("plimsoll-paper-exchange", &["plimsoll-core-domain"]),
+    ("plimsoll-webhooks", &["plimsoll-crypto"]),
     ("plimsoll-broker", &["plimsoll-core-domain", "plimsoll-crypto"]),
     (
         "plimsoll-storage",
@@ -34,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "plimsoll-reliability",
             "plimsoll-realtime",
             "plimsoll-observability",
+            "plimsoll-webhooks",
             "plimsoll-storage",
         ],
     ),
@@ -62,6 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "plimsoll-reliability",
             "plimsoll-realtime",
             "plimsoll-broker",
+            "plimsoll-webhooks",
             "plimsoll-paper-exchange",
             "plimsoll-storage",
             "plimsoll-api",

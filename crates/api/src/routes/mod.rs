@@ -11,6 +11,7 @@ pub mod fills;
 pub mod health;
 pub mod openapi;
 pub mod orders;
+pub mod outbound;
 pub mod pages;
 pub mod pnl;
 pub mod portfolio_history;

@@ -38,6 +38,7 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{AfterCommit, CommitNote, Db};
 use plimsoll_testkit::{FixedClock, TestDb};
+use plimsoll_webhooks::{Guard, SendLimits, Sender};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -133,6 +134,15 @@ fn ring() -> KeyRing {
     KeyRing::new(&MasterKey::parse(key, &stretching).unwrap())
 }
 
+/// Posts to public addresses and to this machine's own 127.0.0.1.
+fn webhooks() -> Sender {
+    // Another test may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let guard = Guard::allowing(|address| address == std::net::IpAddr::from([127, 0, 0, 1]));
+    let limits = SendLimits { total: Duration::from_secs(2), ..SendLimits::default() };
+    Sender::new(guard, limits, None).unwrap()
+}
+
 impl World {
     /// With the default limits, administrators without a second factor allowed.
     pub(crate) async fn start() -> Self {
@@ -178,6 +188,7 @@ impl World {
             client_order_ids: Arc::clone(&keys) as _,
             keys: Arc::clone(&keys),
             gateway: Arc::new(NoBroker(Arc::clone(&broker_away))),
+            webhooks: webhooks(),
             hub: hub.clone(),
             waiters: Waiters::default(),
             readiness,

@@ -1,0 +1,212 @@
+//! Posts one message.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::TimeDelta;
+use plimsoll_core_domain::outbound::message_id;
+use plimsoll_core_domain::{Clock, UserId};
+use plimsoll_crypto::OsRandom;
+use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
+use plimsoll_reliability::retry::{Dependencies, ErrorClass};
+use plimsoll_storage::Db;
+use plimsoll_storage::platform::outbound::{
+    AttemptNote, DeliveryState, DisabledFor, DueDelivery, HookState, SendWebhook,
+};
+use plimsoll_webhooks::{Attempt, Failure, Message, Outcome, Sender};
+use uuid::Uuid;
+
+use crate::service::random_id;
+
+/// No hook is disabled for fewer failed attempts, however long ago the first one was.
+const FEWEST_FAILURES: i32 = 10;
+/// The word for a secret that does not open.
+const UNREADABLE: &str = "secret_unreadable";
+
+/// Posts one message. One that was taken and whose job then crashed is posted again under the same id.
+pub(super) struct PostMessages {
+    pub(super) sender: Sender,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Hooks that fail are given rest, each for itself.
+    pub(super) health: Dependencies<Uuid>,
+    /// One slow hook must not have all threads.
+    pub(super) busy: Busy,
+}
+
+impl Handler<Db> for PostMessages {
+    fn run(&self, context: &JobContext<'_, Db>, job: &Job) -> Result<Settled, JobFailure> {
+        let SendWebhook { user, delivery } = job.decode()?;
+        let now = self.clock.now();
+        let Some(due) = context.transaction(|tx| Ok(tx.due_delivery(user, delivery, now)?))? else {
+            return context.finish(&Settlement::Done);
+        };
+        match due.state {
+            DeliveryState::Delivered | DeliveryState::Canceled => return context.finish(&Settlement::Done),
+            // A dead letter that is replayed.
+            DeliveryState::Failed | DeliveryState::Pending => {}
+        }
+        if due.hook_state != HookState::Active {
+            return context.settle_with(|tx| {
+                let why = due.hook_state.as_str();
+                tx.end_delivery(user, delivery, DeliveryState::Canceled, why, now)?;
+                Ok(Settlement::Done)
+            });
+        }
+        let Some(secrets) = &due.secrets else {
+            context.transaction(|tx| {
+                Ok(tx.end_delivery(user, delivery, DeliveryState::Failed, UNREADABLE, now)?)
+            })?;
+            return Err(JobFailure::permanent("the webhook's secret does not open"));
+        };
+        let Some(_turn) = self.busy.turn(due.hook) else {
+            let pause = context.jitter().halve(context.timings().webhook_busy);
+            return context.finish(&Settlement::Snooze { after: pause });
+        };
+        let place = self.health.of(&due.hook);
+        let pass = place.attempt(job.attempt)?;
+        let id = message_id(delivery);
+        let message =
+            Message { id: &id, timestamp: now.timestamp(), body: &due.body, secrets: secrets.as_slice() };
+        // The sender has limits of its own; this one is for what they do not cover.
+        let limit = self.sender.longest() * 2;
+        let attempt = context.wait(limit, self.sender.send(&due.url, &message)).unwrap_or_else(|_| Attempt {
+            outcome: Outcome::Failed { why: Failure::TimedOut, retry_after: None },
+            status: None,
+            excerpt: None,
+            took: limit,
+        });
+        match attempt.outcome {
+            Outcome::Delivered => pass.answered(),
+            Outcome::Failed { .. } => pass.failed(),
+        }
+        self.settle(context, job, user, delivery, &due, attempt)
+    }
+}
+
+impl PostMessages {
+    /// Notes what came of an attempt, with the hook and the delivery; the failure of the job is the caller's.
+    fn settle(
+        &self,
+        context: &JobContext<'_, Db>,
+        job: &Job,
+        user: UserId,
+        delivery: Uuid,
+        due: &DueDelivery,
+        attempt: Attempt,
+    ) -> Result<Settled, JobFailure> {
+        let now = self.clock.now();
+        let failed = match &attempt.outcome {
+            Outcome::Delivered => None,
+            Outcome::Failed { why, retry_after } => Some((*why, *retry_after)),
+        };
+        let note = AttemptNote {
+            status: attempt.status,
+            error: failed.map(|(why, _)| why.code()),
+            response: attempt.excerpt,
+            duration_ms: attempt.took.as_millis().try_into().unwrap_or(u64::MAX),
+        };
+        let Some((why, retry_after)) = failed else {
+            return context.transaction(|tx| {
+                tx.outbound_hook_recovered(user, due.hook)?;
+                tx.note_delivery_attempt(user, delivery, &note, DeliveryState::Delivered, now)?;
+                context.settle(tx, Settlement::Done)
+            });
+        };
+        let last = why == Failure::Gone || job.attempt >= job.max_attempts;
+        let state = if last { DeliveryState::Failed } else { DeliveryState::Pending };
+        let longest = TimeDelta::from_std(context.timings().webhook_disable_after).unwrap_or(TimeDelta::MAX);
+        let host = self.sender.target(&due.url).map(|target| target.host().to_owned()).unwrap_or_default();
+        let settled = context.transaction(|tx| {
+            let failing = tx.outbound_hook_failed(user, due.hook, now)?;
+            tx.note_delivery_attempt(user, delivery, &note, state, now)?;
+            let for_too_long = failing
+                .is_some_and(|failing| failing.failures >= FEWEST_FAILURES && now - failing.since >= longest);
+            let disabled_for = match why {
+                Failure::Gone => DisabledFor::Gone,
+                _ if for_too_long => DisabledFor::Failing,
+                _ => return Ok(None),
+            };
+            let disabled = tx.disable_outbound_hook(user, due.hook, disabled_for, now)?;
+            if !last {
+                tx.end_delivery(user, delivery, DeliveryState::Canceled, why.code(), now)?;
+            }
+            let settled = context.settle(tx, Settlement::Done)?;
+            if let Some(hook) = disabled {
+                tx.tell_of_disabled_hook(&hook, disabled_for, &host, random_id(&mut OsRandom), now)?;
+            }
+            Ok(Some(settled))
+        })?;
+        if let Some(settled) = settled {
+            self.health.forget(&due.hook);
+            return Ok(settled);
+        }
+        let message = match attempt.status {
+            Some(status) => format!("the webhook at {host} answered {status} ({})", why.code()),
+            None => format!("the webhook at {host} was not reached ({})", why.code()),
+        };
+        Err(match retry_after {
+            Some(after) => JobFailure::Failed { class: ErrorClass::Throttled { after }, message },
+            None => JobFailure::transient(message),
+        })
+    }
+}
+
+/// How many threads are at which hook.
+pub(super) struct Busy {
+    most: usize,
+    at: Arc<Mutex<HashMap<Uuid, usize>>>,
+}
+
+impl Busy {
+    /// At most `most` at one.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, at: Arc::default() }
+    }
+
+    /// The right to post to a hook now; `None` when enough threads do.
+    fn turn(&self, hook: Uuid) -> Option<Turn> {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = at.entry(hook).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Turn { hook, at: Arc::clone(&self.at) })
+    }
+}
+
+/// One thread at one hook.
+struct Turn {
+    hook: Uuid,
+    at: Arc<Mutex<HashMap<Uuid, usize>>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = at.get_mut(&self.hook) {
+            *count -= 1;
+            if *count == 0 {
+                at.remove(&self.hook);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_has_only_so_many_threads() {
+        let busy = Busy::new(2);
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (a, b) = (busy.turn(one), busy.turn(one));
+        assert!(a.is_some() && b.is_some() && busy.turn(one).is_none());
+        assert!(busy.turn(other).is_some());
+        drop(a);
+        assert!(busy.turn(one).is_some());
+        drop(b);
+        assert_eq!(busy.at.lock().unwrap_or_else(PoisonError::into_inner).len(), 0);
+    }
+}

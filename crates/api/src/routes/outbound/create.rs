@@ -1,0 +1,97 @@
+//! `POST /webhooks/outbound`.
+
+use actix_web::{HttpResponse, post, web};
+use plimsoll_core_domain::StoreError;
+use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
+use plimsoll_crypto::{OsRandom, WebhookSecret};
+use plimsoll_storage::platform::outbound::{Created, MAX_HOOKS, NewHook};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{OutboundWebhook, OutboundWebhookWithSecret, events, name, target, unreadable};
+use crate::body::{Body, NoQuery};
+use crate::caller::SessionCaller;
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+/// The webhook that is wanted.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateOutboundWebhook {
+    /// Where events are posted to: https, public, port 443 or from 1024 up. Put no credentials into it: it is no secret.
+    url: String,
+    /// What you call it, 1 to 100 characters; the url's host by default.
+    name: Option<String>,
+    /// The types of events that are posted; none: all.
+    #[serde(default)]
+    events: Vec<String>,
+}
+
+/// Makes a webhook: what happens from now on is posted to it, signed as Standard Webhooks says. Its secret is shown here
+/// and never again.
+#[utoipa::path(
+    request_body = CreateOutboundWebhook,
+    responses(
+        (status = 201, body = OutboundWebhookWithSecret),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "webhooks",
+    security(("bearer" = []))
+)]
+#[post("/webhooks/outbound")]
+pub async fn create(
+    state: web::Data<AppState>,
+    caller: SessionCaller,
+    _: web::Query<NoQuery>,
+    body: Body<CreateOutboundWebhook>,
+) -> Result<HttpResponse, Problem> {
+    let wanted = body.value;
+    let target = target(&state.webhooks, &wanted.url)?;
+    let host = target.host().to_owned();
+    let name = match &wanted.name {
+        Some(text) => name(text)?,
+        None => host.chars().take(super::MAX_NAME_CHARS).collect(),
+    };
+    let new = NewHook {
+        id: state.ids.order_id().0,
+        name,
+        url: target.as_str().to_owned(),
+        events: events(&wanted.events)?,
+        secret: WebhookSecret::generate(&mut OsRandom),
+    };
+    let secret = new.secret.expose_text();
+    let (user, now) = (caller.user, state.clock.now());
+    let detail = json!({ "hook_id": new.id, "name": new.name, "host": host, "events": new.events.names() });
+    let entry = caller.audit("webhook.create", AuditOutcome::Success, now, detail);
+    let made = state
+        .db
+        .run(move |tx| {
+            let made = tx.create_outbound_hook(user, &new, now)?;
+            if matches!(made, Created::Done(_)) {
+                AuditLog::append_audit(tx, Some(user), &entry)?;
+            }
+            Ok::<_, StoreError>(made)
+        })
+        .await?;
+    match made {
+        Created::Done(hook) => Ok(HttpResponse::Created().json(OutboundWebhookWithSecret {
+            secret: secret.expose_secret().to_owned(),
+            webhook: OutboundWebhook::from(&hook),
+        })),
+        Created::TooMany => {
+            let detail = format!("at most {MAX_HOOKS} webhooks; delete one first");
+            Err(Problem::new("too_many_webhooks", detail))
+        }
+        Created::Unreadable => Err(unreadable()),
+    }
+}

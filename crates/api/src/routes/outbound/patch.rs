@@ -1,0 +1,93 @@
+//! `PATCH /webhooks/outbound/{id}`.
+
+use actix_web::{HttpResponse, patch, web};
+use plimsoll_core_domain::StoreError;
+use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
+use plimsoll_storage::platform::outbound::{HookChange, HookState};
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{OutboundWebhook, events, hook_id, name, none, target};
+use crate::body::{Body, NoQuery};
+use crate::caller::SessionCaller;
+use crate::problem::Problem;
+use crate::schema;
+use crate::state::AppState;
+
+/// What is to be changed; what is not named stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchOutboundWebhook {
+    /// Where events are posted to.
+    url: Option<String>,
+    /// What you call it.
+    name: Option<String>,
+    /// The types of events that are posted; an empty list: all.
+    events: Option<Vec<String>>,
+    /// `active` or `paused`. What happens while it is not active is not posted later.
+    state: Option<String>,
+}
+
+/// Changes a webhook. Making a paused or disabled one active again begins with what happens from then on.
+#[utoipa::path(
+    params(("id" = String, Path, description = "The webhook's id.")),
+    request_body = PatchOutboundWebhook,
+    responses(
+        (status = 200, body = OutboundWebhook),
+        (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = schema::ProblemDetails, content_type = "application/problem+json"),
+    ),
+    tag = "webhooks",
+    security(("bearer" = []))
+)]
+#[patch("/webhooks/outbound/{id}")]
+pub async fn patch(
+    state: web::Data<AppState>,
+    caller: SessionCaller,
+    path: web::Path<String>,
+    _: web::Query<NoQuery>,
+    body: Body<PatchOutboundWebhook>,
+) -> Result<HttpResponse, Problem> {
+    let hook = hook_id(&path)?;
+    let wanted = body.value;
+    let target = wanted.url.as_deref().map(|url| target(&state.webhooks, url)).transpose()?;
+    let change = HookChange {
+        name: wanted.name.as_deref().map(name).transpose()?,
+        url: target.as_ref().map(|target| target.as_str().to_owned()),
+        events: wanted.events.as_deref().map(events).transpose()?,
+        state: match wanted.state.as_deref() {
+            None => None,
+            Some("active") => Some(HookState::Active),
+            Some("paused") => Some(HookState::Paused),
+            Some(_) => return Err(Problem::field("/state", "invalid", "must be active or paused")),
+        },
+    };
+    let (user, now) = (caller.user, state.clock.now());
+    let detail = json!({
+        "hook_id": hook,
+        "name": change.name,
+        "host": target.as_ref().map(|target| target.host()),
+        "events": change.events.as_ref().map(|events| events.names()),
+        "state": change.state.map(HookState::as_str),
+    });
+    let entry = caller.audit("webhook.change", AuditOutcome::Success, now, detail);
+    let changed = state
+        .db
+        .run(move |tx| {
+            let changed = tx.change_outbound_hook(user, hook, &change, now)?;
+            if changed.is_some() {
+                AuditLog::append_audit(tx, Some(user), &entry)?;
+            }
+            Ok::<_, StoreError>(changed)
+        })
+        .await?;
+    let (_, hook) = changed.ok_or_else(none)?;
+    Ok(HttpResponse::Ok().json(OutboundWebhook::from(&hook)))
+}
