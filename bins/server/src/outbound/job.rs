@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::TimeDelta;
+use plimsoll_auth::ports::VaultStore;
+use plimsoll_auth::vault::{Alert, Audience};
 use plimsoll_core_domain::outbound::message_id;
 use plimsoll_core_domain::{Clock, UserId};
 use plimsoll_crypto::OsRandom;
@@ -53,9 +55,18 @@ impl Handler<Db> for PostMessages {
             });
         }
         let Some(secrets) = &due.secrets else {
-            context.transaction(|tx| {
-                Ok(tx.end_delivery(user, delivery, DeliveryState::Failed, UNREADABLE, now)?)
+            let first = context.transaction(|tx| {
+                tx.end_delivery(user, delivery, DeliveryState::Failed, UNREADABLE, now)?;
+                Ok(tx.outbound_secret_unreadable(user, due.hook, now)?)
             })?;
+            if first {
+                let message =
+                    "The secret of a webhook of yours cannot be read and nothing is posted to it: give it a \
+                               new one."
+                        .to_owned();
+                let alert = Alert { message, severity: "critical" };
+                context.transaction(|tx| Ok(tx.alert(Audience::User(user), &alert, now)?))?;
+            }
             return Err(JobFailure::permanent("the webhook's secret does not open"));
         };
         let Some(_turn) = self.busy.turn(due.hook) else {

@@ -24,3 +24,4 @@ mod security;
 mod seeded_keys;
 mod session;
 mod users;
+mod webhooks;

@@ -14,6 +14,7 @@ mod canary;
 mod gatekeeping;
 mod login_load;
 mod matrix;
+mod outbound;
 mod refused_logins;
 mod registration;
 mod reset;

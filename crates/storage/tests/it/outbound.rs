@@ -297,6 +297,12 @@ fn secrets_are_sealed_and_the_old_one_signs_for_a_day() {
     assert_eq!(secrets(at(60)), Some(vec![second.clone()]));
     world.test.execute("DELETE FROM user_keys");
     assert_eq!(secrets(at(60)), None);
+    let told = |second| {
+        let told = world.db.run_blocking(|tx| tx.outbound_secret_unreadable(user, first.id, at(second)));
+        told.unwrap_or_else(|why: StoreError| panic!("{why}"))
+    };
+    assert!(told(60) && !told(61), "on record once");
+    assert_eq!(world.count("audit_log WHERE action = 'secret.unreadable'"), 1);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The hooks themselves.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::Act;
 use plimsoll_auth::mail::Mail;
-use plimsoll_auth::ports::{AccountStore, MailOutbox, VaultStore};
+use plimsoll_auth::ports::{AccountStore, MailOutbox, ThrottleStore, VaultStore};
+use plimsoll_auth::throttle::{Limit, Verdict};
 use plimsoll_auth::vault::{Alert, Audience};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::outbound::EventFilter;
@@ -20,6 +21,9 @@ use super::{HookState, MAX_HOOKS, OutboundHook, SECRET_OVERLAP};
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
+
+/// How often it is said of one hook that its secret does not open.
+const UNREADABLE: Limit = Limit::new(1, TimeDelta::days(1), 1);
 
 #[derive(QueryableByName)]
 pub(super) struct HookRow {
@@ -433,5 +437,31 @@ impl Tx<'_> {
         let act = Act::without_request(at);
         let entry = act.entry("webhook.disable", AuditOutcome::Failure, None, Some(user), detail);
         self.append_audit(Some(user), &entry)
+    }
+
+    /// Records that a secret of a hook does not open, and tells the administrators, once a day. `true` when it did: then its
+    /// owner is to be told, in a transaction of its own, since heads of streams are locked in their order.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn outbound_secret_unreadable(
+        &mut self,
+        user: UserId,
+        hook: Uuid,
+        at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        if self.take("webhook.unreadable", hook.as_bytes(), UNREADABLE, at)? != Verdict::Allowed {
+            return Ok(false);
+        }
+        let message = format!(
+            "The sealed secret of the webhook {hook} of user {user} does not open, and nothing is posted to it. See the \
+             audit log."
+        );
+        self.alert(Audience::Administrators, &Alert { message, severity: "critical" }, at)?;
+        let detail = json!({ "table": "outbound_hooks", "hook_id": hook });
+        let act = Act::without_request(at);
+        let entry = act.entry("secret.unreadable", AuditOutcome::Failure, None, Some(user), detail);
+        self.append_audit(Some(user), &entry)?;
+        Ok(true)
     }
 }
