@@ -2,7 +2,7 @@
 //!
 //! Values of fields that are named like a secret are never written, whatever they hold; values of other fields and
 //! messages are searched for the forms of credentials ([`redaction`]). Control characters are escaped, so that a value
-//! cannot forge a line.
+//! cannot forge a line. Warnings and errors that repeat word by word are written three times a minute and counted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 mod layer;
 pub mod redaction;
+mod repeats;
 
 pub use layer::LogLayer;
 

@@ -128,7 +128,8 @@ impl Databases {
                 Err(MigrateError::Store(error))
                     if self.is_away(&error) && began.elapsed() < START_PATIENCE =>
                 {
-                    tracing::warn!(%error, "The database does not answer; trying again.");
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "The database does not answer; trying again.");
                     thread::sleep(START_PAUSE);
                 }
                 other => break other?,

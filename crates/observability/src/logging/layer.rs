@@ -1,10 +1,11 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -14,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
 use super::redaction::{REDACTED, is_secret_name, scrub};
+use super::repeats::{Repeats, Verdict};
 
 /// Writes each event as one line, with the fields of the spans around it. Secrets are taken out before anything is
 /// formatted, those in span fields too.
@@ -21,6 +23,7 @@ use super::redaction::{REDACTED, is_secret_name, scrub};
 pub struct LogLayer<W> {
     format: LogFormat,
     writer: W,
+    repeats: Repeats,
 }
 
 impl<W> LogLayer<W> {
@@ -29,7 +32,7 @@ impl<W> LogLayer<W> {
     where
         W: for<'a> MakeWriter<'a> + 'static,
     {
-        Self { format, writer }
+        Self { format, writer, repeats: Repeats::default() }
     }
 }
 
@@ -127,13 +130,24 @@ where
             let values = span.extensions().get::<Fields>().map(|fields| fields.values.clone());
             (span.name(), values.unwrap_or_default())
         });
+        let spans: Vec<_> = spans.collect();
+        if *event.metadata().level() <= Level::WARN {
+            let text = (event.metadata().target(), &fields.message, &fields.values, &spans);
+            match self.repeats.judge(format!("{text:?}"), Instant::now()) {
+                Verdict::Write => {}
+                Verdict::WriteAfter(count) => {
+                    fields.values.insert("repeated".into(), count.into());
+                }
+                Verdict::Skip => return,
+            }
+        }
         let line = Line {
             time: timestamp(),
             level: event.metadata().level().as_str(),
             target: fields.log_target.as_deref().unwrap_or(event.metadata().target()),
             message: &fields.message,
             fields: &fields.values,
-            spans: spans.collect(),
+            spans,
         };
         let text = match self.format {
             LogFormat::Pretty => line.pretty(),

@@ -152,3 +152,20 @@ fn formats_have_names() {
     }
     assert_eq!("JSON".parse::<LogFormat>(), Err(UnknownLogFormat));
 }
+
+#[test]
+fn warnings_that_repeat_are_written_three_times_and_all_others_always() {
+    let written = pretty(|| {
+        for attempt in 0..10 {
+            warn!("the database is away");
+            error!("the broker is away");
+            info!("looking again");
+            warn!(attempt, "a different one each time");
+            let _request = info_span!("request", request.id = attempt).entered();
+            warn!("turned away");
+        }
+    });
+    let count = |text: &str| written.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((count("the database is away"), count("the broker is away")), (3, 3));
+    assert_eq!((count("looking again"), count("a different one"), count("turned away")), (10, 10, 10));
+}
