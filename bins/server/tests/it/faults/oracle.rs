@@ -1,12 +1,13 @@
 //! What must hold after every fault, once everything is healed and quiet.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::world::{PATIENCE, World, until};
+use super::desk::market;
+use super::world::{PATIENCE, Setup, World, until};
 
 /// Statuses in which something is still to be done here.
 const UNSETTLED: &str =
@@ -41,7 +42,7 @@ impl World {
             let open = (self.database.count(&orders), self.database.count(jobs));
             quiet = if open == (0, 0) { quiet + 1 } else { 0 };
             assert!(began.elapsed() < PATIENCE, "not quiet: {open:?} orders and jobs: {}", self.unsettled());
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -56,11 +57,17 @@ impl World {
     /// The oracle: heals, waits until all is quiet, and fails the test with every rule that is broken.
     pub(crate) async fn verdict(&mut self) {
         self.quiesce().await;
+        let broken = self.broken(PATIENCE).await;
+        assert!(broken.is_empty(), "{} rules are broken:\n{}", broken.len(), broken.join("\n"));
+    }
+
+    /// Every rule that is broken; `patience` for what may still be on its way.
+    async fn broken(&self, patience: Duration) -> Vec<String> {
         // fills come over a stream that has its own pace
         let began = Instant::now();
         let mut broken = self.books().await;
-        while !broken.is_empty() && began.elapsed() < PATIENCE {
-            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        while !broken.is_empty() && began.elapsed() < patience {
+            tokio::time::sleep(Duration::from_millis(250)).await;
             broken = self.books().await;
         }
         broken.extend(self.promises().await);
@@ -69,7 +76,7 @@ impl World {
         broken.extend(self.audit());
         broken.extend(self.holdings().await);
         broken.extend(self.leaks());
-        assert!(broken.is_empty(), "{} rules are broken:\n{}", broken.len(), broken.join("\n"));
+        broken
     }
 
     /// The oracle, then the end of every server by SIGTERM, which must be a clean one; the logs are read last.
@@ -322,7 +329,7 @@ impl World {
             if broken.is_empty() || began.elapsed() > PATIENCE {
                 return broken;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
@@ -342,4 +349,83 @@ impl World {
         }
         broken
     }
+}
+
+/// Each rule is broken once, and the oracle names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oracle_sees_what_is_wrong() {
+    let (mut world, ann) = World::with_one(Setup::default()).await;
+    world.watch(&ann, &[0]).await;
+    let url = world.url(0);
+    for n in 0..3 {
+        let answer = ann.insist(&[&url], &format!("right-{n}"), &market("buy")).await;
+        world.becomes(&answer.text_of("id"), &["filled"]).await;
+    }
+    world.verdict().await;
+
+    let wrong = |what: &str| format!("SET session_replication_role = replica; {what}");
+    let newest = "(SELECT id FROM orders ORDER BY id DESC LIMIT 1)";
+    for (harm, mend, named) in [
+        (
+            "UPDATE positions SET qty = qty + 1".to_owned(),
+            "UPDATE positions SET qty = qty - 1".to_owned(),
+            "at the broker 3",
+        ),
+        (
+            format!("UPDATE orders SET filled_qty = 0.5 WHERE id = {newest}"),
+            format!("UPDATE orders SET filled_qty = 1 WHERE id = {newest}"),
+            "filled 0.5",
+        ),
+        (
+            format!("UPDATE orders SET status = 'canceled' WHERE id = {newest}"),
+            format!("UPDATE orders SET status = 'filled' WHERE id = {newest}"),
+            "at the broker: filled",
+        ),
+        (
+            format!("UPDATE orders SET client_order_id = client_order_id || 'x' WHERE id = {newest}"),
+            format!("UPDATE orders SET client_order_id = rtrim(client_order_id, 'x') WHERE id = {newest}"),
+            "nobody here knows",
+        ),
+        (
+            "UPDATE idempotency_keys SET body = body || '\\x20' WHERE key = 'right-1'".to_owned(),
+            "UPDATE idempotency_keys SET body = substr(body, 1, length(body) - 1) WHERE key = 'right-1'"
+                .to_owned(),
+            "right-1 was answered",
+        ),
+        (
+            "UPDATE stream_event SET off = off + 1000 WHERE off = (SELECT max(off) FROM stream_event)"
+                .to_owned(),
+            "UPDATE stream_event SET off = off - 1000 WHERE off > 1000".to_owned(),
+            "not dense",
+        ),
+        (
+            "UPDATE audit_log SET outcome = 'denied' WHERE action = 'order.create'".to_owned(),
+            "UPDATE audit_log SET outcome = 'success' WHERE action = 'order.create'".to_owned(),
+            "does not verify",
+        ),
+        (
+            format!(
+                "UPDATE jobs SET payload = jsonb_set(payload, '{{order_id}}', to_jsonb({newest})) WHERE kind = 'submit_order'"
+            ),
+            "UPDATE jobs j SET payload = jsonb_set(payload, '{order_id}', to_jsonb(o.id)) FROM orders o \
+             WHERE j.dedup_key = o.client_order_id"
+                .to_owned(),
+            "more than one job that sends it",
+        ),
+    ] {
+        world.database.execute(&wrong(&harm));
+        let broken = world.broken(Duration::ZERO).await;
+        assert!(broken.iter().any(|rule| rule.contains(named)), "after {harm}: {broken:#?}");
+        world.database.execute(&wrong(&mend));
+    }
+    world.watchers[0].mishear();
+    let broken = world.broken(Duration::ZERO).await;
+    assert!(broken.len() == 1 && broken[0].contains("heard"), "{broken:#?}");
+    world.watchers.clear();
+    world.secrets.push("SPY".to_owned());
+    std::fs::write(&world.instances[0].log, "an order for SPY").unwrap();
+    let broken = world.broken(Duration::ZERO).await;
+    assert!(broken.len() == 1 && broken[0].contains("logged a secret"), "{broken:#?}");
+    world.secrets.pop();
+    world.finish().await;
 }

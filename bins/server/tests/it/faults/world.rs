@@ -24,9 +24,16 @@ pub(crate) struct Setup {
     settings: Vec<(String, String)>,
     broker: Vec<&'static str>,
     pace: Option<f64>,
+    empty: bool,
 }
 
 impl Setup {
+    /// The database has no schema yet, and nobody can trade.
+    pub(crate) fn empty(mut self) -> Self {
+        self.empty = true;
+        self
+    }
+
     /// The database gets a PostgreSQL server of its own, with further settings of the server.
     pub(crate) fn own_server(mut self, settings: &[(&'static str, &'static str)]) -> Self {
         self.own_server = Some(settings.to_vec());
@@ -63,7 +70,8 @@ pub(crate) struct World {
     pub(crate) watchers: Vec<Watcher>,
     /// No text of these may be in a log.
     pub(super) secrets: Vec<String>,
-    people: Installation,
+    /// `None` where the database has no schema to write them into.
+    people: Option<Installation>,
     pub(crate) database: Database,
     pub(crate) http: reqwest::Client,
     settings: Vec<(String, String)>,
@@ -77,6 +85,7 @@ impl World {
         plimsoll_broker::install_crypto_provider();
         let database = match &setup.own_server {
             Some(settings) => Database::own(settings),
+            None if setup.empty => Database::empty(),
             None => Database::shared(),
         };
         let folder = tempfile::Builder::new().prefix("plm").tempdir().unwrap();
@@ -104,7 +113,7 @@ impl World {
             desks: Vec::new(),
             watchers: Vec::new(),
             secrets: vec![KEY.to_owned(), text(&broker.login["api_secret"])],
-            people: Installation::new(database.pool()),
+            people: (!setup.empty).then(|| Installation::new(database.pool())),
             broker,
             database,
             http,
@@ -142,8 +151,9 @@ impl World {
     pub(crate) async fn trader(&mut self, name: &str) -> Desk {
         let login = self.broker.account().await;
         let text = |field: &str| login[field].as_str().unwrap().to_owned();
-        let (user, token) = self.people.user(name);
-        self.people.save_key(user, &text("api_key"), &text("api_secret"));
+        let people = self.people.as_ref().expect("a database with a schema");
+        let (user, token) = people.user(name);
+        people.save_key(user, &text("api_key"), &text("api_secret"));
         self.secrets.extend([token.clone(), text("api_secret")]);
         let desk = Desk::new(user, text("account_id"), token, self.http.clone());
         self.desks.push(desk.clone());
