@@ -125,6 +125,10 @@ timings! {
     account_retry = MINUTE,
     /// How long an instance keeps the client of an account that another one has, after its last use.
     account_lent = MINUTE,
+    /// How often an account with a limit of the daily loss is looked at, beside after its fills.
+    loss_look = 5 * SECOND,
+    /// First pause between steps of a halt that is carried out; closes that fail make it longer.
+    halt_step = SECOND,
     /// How often accounts are swept for what is due: resets, notices.
     upkeep_sweep = MINUTE,
     /// How often old rows of accounts are deleted.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use plimsoll_core_domain::risk::HaltLevel;
 
 use crate::config::Flags;
 
@@ -99,6 +100,12 @@ pub enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// Risk limits and halts
+    Risk {
+        /// What to do.
+        #[command(subcommand)]
+        command: RiskCommand,
+    },
     /// The audit log
     Audit {
         /// What to do.
@@ -168,6 +175,38 @@ pub enum UserCommand {
     /// One user.
     #[command(flatten)]
     One(OneUserCommand),
+}
+
+/// What to do about risk. Without --user it is about everybody.
+#[derive(Debug, Subcommand)]
+pub enum RiskCommand {
+    /// Print what is halted and, of a user, the limits
+    Show(RiskScope),
+    /// Halt trading; what is halted further stays so
+    Halt {
+        /// Whose.
+        #[command(flatten)]
+        scope: RiskScope,
+        /// block_entries, reduce_only, cancel_open or flatten
+        #[arg(long)]
+        level: HaltLevel,
+        /// Why, for people
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a halt, and arm the daily loss of its user again
+    Resume(RiskScope),
+}
+
+/// Whose trading.
+#[derive(Debug, Args)]
+pub struct RiskScope {
+    /// The user who signs in with this name; everybody when absent
+    #[arg(long, value_name = "EMAIL")]
+    pub user: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with one user.

@@ -8,6 +8,7 @@ mod health;
 mod import;
 mod key;
 mod password;
+mod risk;
 mod rotation;
 mod setup_token;
 mod user;
@@ -15,7 +16,7 @@ mod user_admin;
 
 pub use args::{
     AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, ImportArgs, KeyCommand, OneUser, OneUserCommand,
-    UserCommand,
+    RiskCommand, RiskScope, UserCommand,
 };
 
 use clap::CommandFactory;
@@ -86,6 +87,11 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
         Command::User { command } => {
             let settings = settings(global, environment, Purpose::Serve)?;
             user::run(&settings, environment, command)?;
+            Ok(0)
+        }
+        Command::Risk { command } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            risk::run(&settings, environment, command)?;
             Ok(0)
         }
         Command::Audit { command: AuditCommand::Verify { anchor, json } } => {

@@ -80,7 +80,7 @@ impl Opened {
     }
 
     /// The user with this address.
-    fn user(&self, email: &str) -> Result<User, StartError> {
+    pub(super) fn user(&self, email: &str) -> Result<User, StartError> {
         let email = EmailAddress::parse(email).map_err(|why| StartError::Refused(why.to_string()))?;
         let found = self.db.read_blocking(|tx| tx.account_by_email(&email))?;
         found.map(|account| account.user).ok_or_else(no_user)
@@ -103,15 +103,15 @@ fn no_user() -> StartError {
     StartError::Refused("there is no user of this address".to_owned())
 }
 
-fn act() -> Act {
+pub(super) fn act() -> Act {
     Act::without_request(SystemClock.now())
 }
 
 /// What is printed of a command: a line, or the same as JSON.
 #[derive(Debug)]
 pub(super) struct Said {
-    line: String,
-    json: Value,
+    pub(super) line: String,
+    pub(super) json: Value,
 }
 
 impl Said {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use plimsoll_api::state::IdSource;
 use plimsoll_core_domain::{Clock, OrderId};
 use plimsoll_crypto::tokens::SecretToken;
@@ -13,9 +14,7 @@ pub(super) struct SystemIds(pub(super) Arc<dyn Clock>);
 
 impl IdSource for SystemIds {
     fn order_id(&self) -> OrderId {
-        let millis = u64::try_from(self.0.now().timestamp_millis()).unwrap_or_default();
-        let id = Builder::from_unix_timestamp_millis(millis, &random_bytes(&mut OsRandom));
-        OrderId(id.into_uuid())
+        new_order_id(self.0.now(), &mut OsRandom)
     }
 
     fn request_id(&self) -> Uuid {
@@ -25,6 +24,12 @@ impl IdSource for SystemIds {
     fn session_token(&self) -> SecretToken {
         SecretToken::generate(&mut OsRandom)
     }
+}
+
+/// An order's id of a moment.
+pub(crate) fn new_order_id<R: CryptoRng + ?Sized>(now: DateTime<Utc>, rng: &mut R) -> OrderId {
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    OrderId(Builder::from_unix_timestamp_millis(millis, &random_bytes(rng)).into_uuid())
 }
 
 /// A random UUID (version 4).

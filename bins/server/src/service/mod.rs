@@ -38,7 +38,7 @@ use uuid::Uuid;
 
 use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
-pub(crate) use self::ids::{random_id, random_seed};
+pub(crate) use self::ids::{new_order_id, random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
 use crate::outbound::{self, OutboundParts};
 use crate::trading::{self, BrokerServers, Connections, SeedKeys, TradingError, TradingParts};

@@ -11,6 +11,7 @@ use plimsoll_core_domain::broker::{Broker, BrokerAccount, BrokerAsset};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{AccountId, Price, Symbol, UserId};
 use plimsoll_storage::platform::accounts::TradingAccount;
+use tokio::sync::Notify;
 
 /// One account's connection. It lives as long as the version of the credentials that it was made for.
 pub struct Connection {
@@ -25,6 +26,10 @@ pub struct Connection {
     /// The adapter, which takes the credentials from the vault for each call.
     pub broker: Arc<dyn Broker>,
     ready: AtomicBool,
+    /// Its owner has a limit of the daily loss.
+    loss_limited: AtomicBool,
+    /// The account may be worth something else since a moment ago.
+    pub(super) moved: Notify,
     seen: Mutex<Seen>,
 }
 
@@ -47,6 +52,8 @@ impl Connection {
             version: of.credential_version,
             broker,
             ready: AtomicBool::new(false),
+            loss_limited: AtomicBool::new(of.loss_limited),
+            moved: Notify::new(),
             seen: Mutex::default(),
         }
     }
@@ -59,6 +66,17 @@ impl Connection {
 
     pub(super) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_loss_limited(&self) -> bool {
+        self.loss_limited.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_loss_limited(&self, limited: bool) {
+        if limited && !self.loss_limited.swap(limited, Ordering::Relaxed) {
+            self.moved.notify_one();
+        }
+        self.loss_limited.store(limited, Ordering::Relaxed);
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {

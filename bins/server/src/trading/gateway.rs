@@ -118,6 +118,7 @@ impl TradingGateway for Connections {
                 Ok(account) => {
                     let (at, as_of) = (Instant::now(), self.clock.now());
                     connection.seen().account = Some((at, as_of, account.clone()));
+                    connection.moved.notify_one();
                     Ok(as_seen(at, as_of, account))
                 }
                 Err(error) => match known {

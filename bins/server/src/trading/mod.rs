@@ -7,8 +7,10 @@ mod connections;
 mod doubts;
 mod fence;
 mod gateway;
+mod halt_job;
 mod hearing;
 mod links;
+mod loss;
 mod marks;
 mod places;
 mod reports;
@@ -36,6 +38,7 @@ use plimsoll_reliability::submit::{
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::SYNC_ORDER;
+use plimsoll_storage::platform::risk::ENFORCE_HALT;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -126,7 +129,9 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         clock: Arc::clone(&job.clock),
         runtime: job.runtime.clone(),
         starts: Arc::new(Semaphore::new(STARTS)),
+        loss_look: timings.loss_look,
     };
+    let halts = halt_job::EnforceHalt::new(Arc::clone(&parts.keys), Arc::clone(&job.clock), timings);
     let (keys, clock) = (parts.keys, Arc::clone(&job.clock));
     let sower = parts.seed.map(|seed| Sower { seed, keys, clock });
     let woken = Arc::new(Notify::new());
@@ -156,6 +161,7 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
         .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
         .handle(SYNC_ORDER, query, sync)
+        .handle(ENFORCE_HALT, timings.internal(), halts)
         .start(parts.threads, &job.wake)?;
     Ok(TradingHandle { connections, workers, supervisor, stop, runtime: job.runtime, _woken: listening })
 }

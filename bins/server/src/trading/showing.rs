@@ -23,6 +23,9 @@ impl Supervisor {
         let now = Instant::now();
         let known = |row: &TradingAccount| {
             let running = self.running.get(&row.account.id);
+            if let Some(running) = running {
+                running.connection.set_loss_limited(row.loss_limited);
+            }
             Known {
                 row: row.clone(),
                 here: running.map(|running| Arc::clone(&running.connection)),

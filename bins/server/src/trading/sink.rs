@@ -134,9 +134,13 @@ impl TradeSink for Sink {
         Box::pin(async move {
             let report = report_of_update(update);
             let (id, cause) = (report.seen.id.clone(), report.cause.clone());
+            let fills = !report.executions.is_empty();
             if !apply(&self.db, &*self.clock, &self.fence, self.connection.account, report).await {
                 // A leg whose entry's answer is still on its way (its job fetches it), or an order placed elsewhere.
                 tracing::debug!(broker.order.id = %id, cause, "an update of an order that is not on record");
+            }
+            if fills {
+                self.connection.moved.notify_one();
             }
         })
     }

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
 use super::fence::Fence;
+use super::loss;
 use super::marks::Marks;
 use super::reports::Teller;
 use super::sink::{self, Sink};
@@ -28,6 +29,8 @@ pub(super) struct Shop {
     pub(super) runtime: Handle,
     /// So many accounts connect and compare at a time.
     pub(super) starts: Arc<Semaphore>,
+    /// How often an account's loss is looked at.
+    pub(super) loss_look: Duration,
 }
 
 /// The tasks of one account. They end with this.
@@ -47,7 +50,15 @@ impl Shop {
             self.runtime.spawn(lasting(account, follow)),
             self.runtime.spawn(lasting(account, compare)),
             self.marks(connection),
+            self.losses(connection),
         ])
+    }
+
+    fn losses(&self, connection: &Arc<Connection>) -> JoinHandle<()> {
+        let (connection, db, clock) = (Arc::clone(connection), self.jobs.clone(), Arc::clone(&self.clock));
+        let (account, every) = (connection.account, self.loss_look);
+        let watch = move || loss::watch(Arc::clone(&connection), db.clone(), Arc::clone(&clock), every);
+        self.runtime.spawn(lasting(account, watch))
     }
 
     /// Starts the price marks alone.

@@ -37,6 +37,8 @@ pub struct TradingAccount {
     pub credential_version: i64,
     /// The broker's word on that credential.
     pub state: CredentialState,
+    /// Its owner has a limit of the daily loss.
+    pub loss_limited: bool,
 }
 
 #[derive(QueryableByName)]
@@ -81,6 +83,8 @@ struct TradingRow {
     version: i64,
     #[diesel(sql_type = Text)]
     credential_state: String,
+    #[diesel(sql_type = Bool)]
+    loss_limited: bool,
 }
 
 impl TryFrom<Row> for BrokerAccountRow {
@@ -142,7 +146,7 @@ impl Tx<'_> {
         prepared(concat!(
             "SELECT ",
             account_columns!(),
-            ", c.version, c.state AS credential_state FROM accounts a \
+            ", c.version, c.state AS credential_state, coalesce(a.risk_limits ->> 'max_daily_loss', '') <> '' AS loss_limited FROM accounts a \
              JOIN broker_credentials c ON c.user_id = a.user_id AND c.broker = a.broker AND c.environment = a.environment \
              JOIN users u ON u.id = a.user_id WHERE a.state = 'active' AND (u.state = 'active' \
              OR EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL)) ORDER BY a.id"
@@ -154,7 +158,12 @@ impl Tx<'_> {
             let state = row.credential_state.parse().map_err(|why| {
                 StoreError::inconsistent("broker_credentials", "state", row.account.user_id, why)
             })?;
-            Ok(TradingAccount { account: row.account.try_into()?, credential_version: row.version, state })
+            Ok(TradingAccount {
+                account: row.account.try_into()?,
+                credential_version: row.version,
+                state,
+                loss_limited: row.loss_limited,
+            })
         })
         .collect()
     }

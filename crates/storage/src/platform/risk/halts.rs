@@ -250,7 +250,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn alert(&mut self, stream: StreamId, message: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub(super) fn alert(
+        &mut self,
+        stream: StreamId,
+        message: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let data = serde_json::json!({ "message": message, "severity": "critical" });
         self.append_events(stream, &[event(EventKind::SystemAlert, json(&data))], now)?;
         Ok(())

@@ -4,6 +4,7 @@
 //! in ascending order. Every order is accepted under its account's lock: what is committed here holds for all that is
 //! accepted afterwards.
 
+mod enforce;
 mod exposure;
 mod halts;
 mod limits;
@@ -15,6 +16,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use plimsoll_core_domain::risk::{HaltLevel, Halts, RiskLimits};
 use plimsoll_core_domain::{AccountId, StoreError, UserId};
 
+pub use enforce::{Close, Enforced, FLATTEN};
 pub use exposure::ExposureQuery;
 pub use halts::{ENFORCE_HALT, EnforcePayload, Halt, HaltState, NewHalt};
 pub use limits::StoredLimits;
