@@ -25,6 +25,7 @@ mod outbound;
 mod paper;
 mod private_postgres;
 mod risk;
+mod risk_enforce;
 mod streams;
 mod vault;
 mod world;
