@@ -182,6 +182,23 @@ pub struct FillActivity {
     pub at: DateTime<Utc>,
 }
 
+/// Something that changed the account and was no trade: a dividend, a fee, a deposit, a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountMovement {
+    /// The broker's id of it.
+    pub id: String,
+    /// The broker's word for what it is, such as `DIV`, `FEE`, `CSD` or `SPLIT`.
+    pub kind: String,
+    /// Of which instrument, where it is about one.
+    pub symbol: Option<String>,
+    /// Units; what they mean depends on the kind.
+    pub qty: Option<Decimal>,
+    /// What came in; negative when it went out.
+    pub amount: Decimal,
+    /// When, by the broker's clock; midnight where the broker tells the day only.
+    pub at: DateTime<Utc>,
+}
+
 /// A position as the broker shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerPosition {
@@ -345,6 +362,8 @@ pub trait Broker: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<BrokerOrder>, BrokerError>>;
     /// One page of fills, oldest first; a page of fewer than 100 rows is the last.
     fn fills<'a>(&'a self, query: &'a FillQuery) -> BoxFuture<'a, Result<Vec<FillActivity>, BrokerError>>;
+    /// What changed the account and was no trade since a day, oldest first, to the end.
+    fn movements(&self, since: NaiveDate) -> BoxFuture<'_, Result<Vec<AccountMovement>, BrokerError>>;
     /// All positions.
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>>;
     /// The account.

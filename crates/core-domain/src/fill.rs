@@ -193,6 +193,60 @@ impl FillBook {
     }
 }
 
+/// What the booked fills of an order become when real executions come for units that were inferred: `None` when none were.
+///
+/// The inferred fills that `incoming` touches make room. Units of them that stay without a real fill are inferred anew,
+/// so that the filled quantity never shrinks; they keep what is left of the value that was inferred.
+///
+/// # Errors
+/// [`FillError`]: the executions contradict what is booked.
+pub fn make_room(
+    booked: &[Execution],
+    incoming: &[Execution],
+    ordered: Option<Quantity>,
+) -> Result<Option<Vec<Execution>>, FillError> {
+    let meets =
+        |a: &Execution, b: &Execution| a.from_qty().max(b.from_qty()) < a.cum_qty.get().min(b.cum_qty.get());
+    let is_real = |one: &&Execution| one.source != FillSource::Inferred;
+    let touched: Vec<&Execution> = booked
+        .iter()
+        .filter(|one| one.source == FillSource::Inferred)
+        .filter(|one| incoming.iter().filter(is_real).any(|other| meets(one, other)))
+        .collect();
+    if touched.is_empty() {
+        return Ok(None);
+    }
+    let mut next: Vec<Execution> = booked.iter().filter(|one| !touched.contains(one)).cloned().collect();
+    let mut book = FillBook::new(next.iter().map(|one| (one.qty.get(), one.cum_qty.get())));
+    for one in incoming.iter().filter(is_real) {
+        if book.book(one, ordered)? == Booking::New {
+            next.push(one.clone());
+        }
+    }
+    for one in touched {
+        let (from, to) = (one.from_qty(), one.cum_qty.get());
+        let left: Vec<(Decimal, Decimal)> =
+            book.gaps(to).into_iter().map(|(a, b)| (a.max(from), b)).filter(|(a, b)| b > a).collect();
+        let units: Decimal = left.iter().map(|(a, b)| b - a).sum();
+        let real: Decimal = next
+            .iter()
+            .map(|other| {
+                let shared = other.cum_qty.get().min(to) - other.from_qty().max(from);
+                shared.max(Decimal::ZERO) * other.price.get()
+            })
+            .sum();
+        let rest = (one.qty.get() * one.price.get() - real).checked_div(units).map(|price| price.round_dp(9));
+        let price = rest.and_then(|price| Price::new(price).ok()).unwrap_or(one.price);
+        for (a, b) in left {
+            if let (Ok(qty), Ok(cum_qty)) = (Quantity::new(b - a), Quantity::new(b)) {
+                next.push(Execution { qty, cum_qty, price, ..one.clone() });
+            }
+        }
+    }
+    next.sort_by_key(|one| one.cum_qty.get());
+    Ok(Some(next))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +283,38 @@ mod tests {
         assert!(matches!(book.book(&execution(1, 11), ordered), Err(FillError::Overfill { .. })));
         assert!(matches!(book.book(&execution(3, 2), ordered), Err(FillError::Impossible { .. })));
         assert_eq!(book, before);
+    }
+
+    fn priced(qty: i64, cum: i64, price: i64, source: FillSource) -> Execution {
+        Execution { price: Price::new(price.into()).unwrap(), source, ..execution(qty, cum) }
+    }
+
+    #[test]
+    fn real_fills_take_the_place_of_inferred_ones() {
+        use FillSource::{Inferred, Rest, Stream};
+        let booked = [priced(4, 4, 100, Stream), priced(6, 10, 110, Inferred)];
+        // The whole, in other parts than it was inferred in.
+        let real = [priced(1, 5, 100, Rest), priced(5, 10, 112, Rest)];
+        let after = make_room(&booked, &real, None).unwrap().unwrap();
+        assert_eq!(after, [booked[0].clone(), real[0].clone(), real[1].clone()]);
+        // A part: what is left keeps what is left of the value.
+        let part = [priced(2, 10, 120, Rest)];
+        let after = make_room(&booked, &part, None).unwrap().unwrap();
+        assert_eq!(after, [booked[0].clone(), priced(4, 8, 105, Inferred), part[0].clone()]);
+        // One that reaches beyond.
+        let booked = [priced(4, 4, 100, Inferred)];
+        let after = make_room(&booked, &[priced(6, 6, 90, Stream)], None).unwrap().unwrap();
+        assert_eq!(after, [priced(6, 6, 90, Stream)]);
+    }
+
+    #[test]
+    fn nothing_makes_room_for_what_is_known_or_inferred_itself() {
+        use FillSource::{Inferred, Rest, Stream};
+        let booked = [priced(4, 4, 100, Stream), priced(6, 10, 110, Inferred)];
+        assert_eq!(make_room(&booked, &[priced(4, 4, 100, Rest)], None), Ok(None));
+        assert_eq!(make_room(&booked, &[priced(6, 10, 90, Inferred)], None), Ok(None));
+        let across = [priced(4, 6, 100, Rest)];
+        assert!(matches!(make_room(&booked, &across, None), Err(FillError::Overlap { .. })));
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod idempotency;
 pub mod jobs;
 pub mod leases;
+pub mod reconcile;
 pub mod retry;
 pub mod shutdown;
 pub mod submit;

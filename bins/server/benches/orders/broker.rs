@@ -61,6 +61,13 @@ impl Broker for Silent {
         at_once(Ok(Vec::new()))
     }
 
+    fn movements(
+        &self,
+        _: chrono::NaiveDate,
+    ) -> BoxFuture<'_, Result<Vec<plimsoll_core_domain::broker::AccountMovement>, BrokerError>> {
+        at_once(Ok(Vec::new()))
+    }
+
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
         at_once(Ok(Vec::new()))
     }

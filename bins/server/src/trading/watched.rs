@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_core_domain::broker::{
-    BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition, Dedupe,
-    FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory, ReplaceOrder,
-    SubmitOrder, TradeSink,
+    AccountMovement, BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition,
+    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory,
+    ReplaceOrder, SubmitOrder, TradeSink,
 };
 use plimsoll_core_domain::{BrokerOrderId, ClientOrderId, Symbol};
 use plimsoll_reliability::retry::Dependency;
@@ -105,6 +105,9 @@ impl Broker for Watched {
         self.watch(self.inner.fills(query))
     }
 
+    fn movements(&self, since: chrono::NaiveDate) -> Answer<'_, Vec<AccountMovement>> {
+        self.watch(self.inner.movements(since))
+    }
     fn positions(&self) -> Answer<'_, Vec<BrokerPosition>> {
         self.watch(self.inner.positions())
     }

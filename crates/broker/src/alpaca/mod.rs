@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use chrono::SecondsFormat;
 use plimsoll_core_domain::broker::{
-    BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition, Dedupe,
-    FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory, ReplaceOrder,
-    SubmitOrder, TradeSink,
+    AccountMovement, BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition,
+    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory,
+    ReplaceOrder, SubmitOrder, TradeSink,
 };
 use plimsoll_core_domain::order::OrderClass;
 use plimsoll_core_domain::{BrokerOrderId, ClientOrderId, Symbol};
@@ -25,12 +25,19 @@ use crate::config::{AlpacaConfig, ConfigError};
 use crate::credentials::{CredentialSource, StaticCredentials};
 use failure::Effect;
 use http::{Call, Connections, Http};
-use wire::{AccountBody, AssetBody, ClockBody, FillBody, HistoryBody, OrderBody, PositionBody, Unreadable};
+use wire::{
+    AccountBody, AssetBody, ClockBody, FillBody, HistoryBody, MovementBody, OrderBody, PositionBody,
+    Unreadable,
+};
 
 /// The most orders that Alpaca lists at once.
 const ORDERS_PAGE: u16 = 500;
 /// The most activities that Alpaca lists at once.
 const FILLS_PAGE: &str = "100";
+/// A page of movements that is as long may have another one behind it.
+const MOVEMENTS_PAGE: usize = 100;
+/// The most pages of movements that are read at once.
+const MOVEMENTS_PAGES: usize = 50;
 
 /// Installs ring as the process's TLS provider. Call it first thing in `main`; a second call changes nothing.
 pub fn install_crypto_provider() {
@@ -233,6 +240,32 @@ impl Broker for Alpaca {
                 .query("page_token", query.page_token.as_ref())
                 .query("order_id", query.order_id.as_ref());
             understood_rows(self.http.json::<Vec<FillBody>>(call).await?)
+        })
+    }
+
+    fn movements(
+        &self,
+        since: chrono::NaiveDate,
+    ) -> BoxFuture<'_, Result<Vec<AccountMovement>, BrokerError>> {
+        Box::pin(async move {
+            let mut rows: Vec<AccountMovement> = Vec::new();
+            for _ in 0..MOVEMENTS_PAGES {
+                let call = self
+                    .get(&["account", "activities"])
+                    .query("category", Some("non_trade_activity"))
+                    .query("direction", Some("asc"))
+                    .query("page_size", Some(FILLS_PAGE))
+                    // Alpaca leaves out what is of the very day.
+                    .query("after", since.pred_opt().map(|day| day.to_string()))
+                    .query("page_token", rows.last().map(|row| row.id.clone()));
+                let page = self.http.json::<Vec<MovementBody>>(call).await?;
+                let full = page.len() >= MOVEMENTS_PAGE;
+                rows.extend(understood_rows::<_, AccountMovement>(page)?);
+                if !full {
+                    return Ok(rows);
+                }
+            }
+            Err(BrokerError::Unreachable("more movements than can be read at once".to_owned()))
         })
     }
 

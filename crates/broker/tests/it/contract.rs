@@ -290,6 +290,12 @@ impl Broker for MemoryBroker {
             Ok(books.fills.iter().filter(wanted).cloned().collect())
         })
     }
+    fn movements(
+        &self,
+        _: chrono::NaiveDate,
+    ) -> BoxFuture<'_, Result<Vec<plimsoll_core_domain::broker::AccountMovement>, BrokerError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
         Box::pin(async {
             let qty: Decimal = self.books.lock().unwrap().orders.iter().map(|order| order.filled_qty).sum();

@@ -1,5 +1,6 @@
 //! Orders: what was asked for, where it stands, and how the broker's reports change it.
 
+mod external;
 mod kind;
 mod observe;
 mod request;
@@ -8,6 +9,7 @@ mod status;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
+pub use external::External;
 pub(crate) use kind::words;
 pub use kind::{
     Environment, LegRole, OrderClass, OrderSize, OrderType, Pricing, Side, SourceKind, StopLoss, TimeInForce,

@@ -137,6 +137,31 @@ impl Order {
         Ok((Booking::New, (from != to).then_some(StateChange { from, to })))
     }
 
+    /// Takes another set of booked fills for the one before: the sums and the state that follow.
+    ///
+    /// # Errors
+    /// The table has no such move, or a number leaves the range; the order stays as it was.
+    pub fn rebook(
+        &mut self,
+        executions: &[Execution],
+        now: DateTime<Utc>,
+    ) -> Result<Option<StateChange>, ObserveError> {
+        let (mut qty, mut value) = (Decimal::ZERO, Decimal::ZERO);
+        for one in executions {
+            let of = one.qty.get().checked_mul(one.price.get()).ok_or(ObserveError::Overflow)?;
+            value = value.checked_add(of).ok_or(ObserveError::Overflow)?;
+            qty = qty.checked_add(one.qty.get()).ok_or(ObserveError::Overflow)?;
+        }
+        let to = self.broker.map_or(self.status, |view| derive(self, view, qty));
+        self.status.check_move(to)?;
+        let from = self.status;
+        self.filled_qty = qty.normalize();
+        self.filled_value = value.normalize();
+        self.status = to;
+        self.touch(now);
+        Ok((from != to).then_some(StateChange { from, to }))
+    }
+
     /// Units that the broker reports as filled and that are not booked here.
     #[must_use]
     pub fn unbooked_qty(&self) -> Decimal {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::{
-    BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition, BrokerStatus,
-    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory,
-    ReplaceOrder, SubmitOrder, TradeSink,
+    AccountMovement, BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition,
+    BrokerStatus, Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery,
+    PortfolioHistory, ReplaceOrder, SubmitOrder, TradeSink,
 };
 use plimsoll_core_domain::order::{NewOrder, OrderSize, OrderStatus};
 use plimsoll_core_domain::{AccountId, BrokerOrderId, ClientOrderId, Symbol};
@@ -337,6 +337,9 @@ impl Broker for FakeBroker {
 
     fn fills<'a>(&'a self, _: &'a FillQuery) -> BoxFuture<'a, Result<Vec<FillActivity>, BrokerError>> {
         elsewhere("fills")
+    }
+    fn movements(&self, _: chrono::NaiveDate) -> BoxFuture<'_, Result<Vec<AccountMovement>, BrokerError>> {
+        elsewhere("movements")
     }
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
         elsewhere("positions")

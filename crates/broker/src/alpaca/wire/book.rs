@@ -1,8 +1,8 @@
 //! Account, positions, fills, assets, clock and equity history (Alpaca's contract section 5).
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use plimsoll_core_domain::broker::{
-    BrokerAccount, BrokerAsset, BrokerPosition, FillActivity, MarketClock, PortfolioHistory,
+    AccountMovement, BrokerAccount, BrokerAsset, BrokerPosition, FillActivity, MarketClock, PortfolioHistory,
 };
 use plimsoll_core_domain::{BrokerOrderId, Price, Quantity, Symbol};
 use rust_decimal::Decimal;
@@ -99,6 +99,38 @@ impl TryFrom<FillBody> for FillActivity {
             price: Price::new(body.price.0).map_err(|_| Unreadable::field("price"))?,
             cum_qty: Quantity::new(body.cum_qty.0).map_err(|_| Unreadable::field("cum_qty"))?,
             at: body.transaction_time.ok_or(Unreadable::field("transaction_time"))?,
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct MovementBody {
+    id: String,
+    activity_type: String,
+    #[serde(default, deserialize_with = "decimal::optional")]
+    net_amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal::optional")]
+    qty: Option<Decimal>,
+    #[serde(default)]
+    symbol: Option<String>,
+    #[serde(default)]
+    date: Option<NaiveDate>,
+    #[serde(default, deserialize_with = "time::optional")]
+    created_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<MovementBody> for AccountMovement {
+    type Error = Unreadable;
+
+    fn try_from(body: MovementBody) -> Result<Self, Unreadable> {
+        let midnight = body.date.map(|day| day.and_time(NaiveTime::MIN).and_utc());
+        Ok(Self {
+            id: body.id,
+            kind: body.activity_type,
+            symbol: body.symbol.filter(|symbol| !symbol.is_empty()),
+            qty: body.qty,
+            amount: body.net_amount.unwrap_or_default(),
+            at: body.created_at.or(midnight).ok_or(Unreadable::field("date"))?,
         })
     }
 }

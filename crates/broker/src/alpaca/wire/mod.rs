@@ -9,7 +9,7 @@ mod request;
 mod time;
 mod update;
 
-pub(crate) use book::{AccountBody, AssetBody, ClockBody, FillBody, HistoryBody, PositionBody};
+pub(crate) use book::{AccountBody, AssetBody, ClockBody, FillBody, HistoryBody, MovementBody, PositionBody};
 pub(crate) use error::ErrorBody;
 pub(crate) use order::OrderBody;
 pub(crate) use request::{create_order, replace_order};

@@ -1,0 +1,35 @@
+//! Fills that only an order's totals tell of.
+
+use plimsoll_core_domain::broker::BrokerOrder;
+use plimsoll_core_domain::fill::{Execution, FillBook, FillSource};
+use plimsoll_core_domain::money::round_money;
+use plimsoll_core_domain::{Price, Quantity};
+use rust_decimal::Decimal;
+
+/// Fills for the units that the order's total covers and no known execution does, priced so that the order's average
+/// comes out: `known` are quantity, cumulative quantity and price of every known execution, repeats allowed.
+#[must_use]
+pub fn inferred(seen: &BrokerOrder, known: &[(Decimal, Decimal, Decimal)]) -> Vec<Execution> {
+    let mut distinct: Vec<(Decimal, Decimal, Decimal)> = known.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup_by_key(|row| (row.0, row.1));
+    let book = FillBook::new(distinct.iter().map(|(qty, cum, _)| (*qty, *cum)));
+    let gaps = book.gaps(seen.filled_qty);
+    let gap: Decimal = gaps.iter().map(|(from, to)| to - from).sum();
+    let Some(average) = seen.filled_avg_price.filter(|_| !gap.is_zero()) else { return Vec::new() };
+    let value: Decimal = distinct.iter().map(|(qty, _, price)| qty * price).sum();
+    let price = round_money((average * seen.filled_qty - value) / gap).round_dp(9);
+    let Ok(price) = Price::new(price).or_else(|_| Price::new(average.round_dp(9))) else { return Vec::new() };
+    gaps.into_iter()
+        .filter_map(|(from, to)| {
+            Some(Execution {
+                qty: Quantity::new(to - from).ok()?,
+                price,
+                cum_qty: Quantity::new(to).ok()?,
+                source: FillSource::Inferred,
+                executed_at: seen.updated_at,
+                broker_id: None,
+            })
+        })
+        .collect()
+}
