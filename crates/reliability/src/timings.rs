@@ -49,7 +49,9 @@ timings! {
     job_renew = 10 * SECOND,
     /// A worker whose last renewal is older does nothing more that others could see.
     job_trust = 20 * SECOND,
-    /// How often expired leases are looked for.
+    /// How long one run of a job may take, of a kind that has no limit of its own.
+    job_limit = 10 * MINUTE,
+    /// How often expired leases, and runs beyond their time, are looked for.
     job_reap = 5 * SECOND,
     /// How often the queue is looked at without being woken.
     job_poll = SECOND,

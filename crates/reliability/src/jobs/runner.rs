@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,48 +13,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::context::{Handler, Held, JobContext, JobFailure, Settled};
+use super::kinds::{Busy, Registered, Work};
 use super::queue::{Claim, JobQueue, JobStore, Reaped};
+use super::stats::{Counters, JobStats};
 use super::types::{Job, JobId, Settlement, clip_error};
-use crate::retry::{JitterSource, Policy, Verdict};
+use crate::retry::{ErrorClass, JitterSource, Policy, Verdict};
 use crate::timings::Timings;
 
 /// Expired leases taken back at once.
 const REAP_BATCH: usize = 500;
 /// Finished jobs deleted at once.
 pub(super) const PRUNE_BATCH: usize = 1_000;
-
-/// How attempts ended since the start of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JobStats {
-    /// Jobs claimed.
-    pub claimed: u64,
-    /// Jobs done.
-    pub done: u64,
-    /// Attempts that failed and will be repeated.
-    pub retried: u64,
-    /// Attempts put off without counting.
-    pub snoozed: u64,
-    /// Jobs given up.
-    pub dead: u64,
-    /// Results thrown away because another worker had the job.
-    pub lost: u64,
-    /// Attempts that panicked.
-    pub panicked: u64,
-    /// Results that the store did not take.
-    pub unsettled: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    claimed: AtomicU64,
-    done: AtomicU64,
-    retried: AtomicU64,
-    snoozed: AtomicU64,
-    dead: AtomicU64,
-    lost: AtomicU64,
-    panicked: AtomicU64,
-    unsettled: AtomicU64,
-}
 
 /// How an attempt ended.
 enum End {
@@ -63,11 +32,6 @@ enum End {
     Lost,
     /// The store took no settlement.
     Unsettled,
-}
-
-struct Registered<S> {
-    policy: Policy,
-    handler: Box<dyn Handler<S>>,
 }
 
 /// Names the accounts that other instances have at this moment, as texts.
@@ -84,11 +48,17 @@ pub struct JobRunner<S> {
     pub(super) jitter: Arc<dyn JitterSource>,
     pub(super) stopping: CancellationToken,
     runtime: Handle,
-    kinds: Vec<String>,
+    pub(super) kinds: Vec<String>,
     elsewhere: Option<Box<Elsewhere>>,
-    handlers: HashMap<String, Registered<S>>,
+    pub(super) handlers: HashMap<String, Registered<S>>,
+    /// The kinds that have a limit of concurrent units.
+    pub(super) at_once: HashMap<String, usize>,
+    /// The kinds whose runs have a time of their own.
+    pub(super) limits: HashMap<String, Duration>,
+    /// Which group of kinds is claimed first.
+    pub(super) turn: AtomicUsize,
     held: Mutex<HashMap<JobId, Arc<Held>>>,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 impl<S: JobStore> JobRunner<S> {
@@ -114,6 +84,9 @@ impl<S: JobStore> JobRunner<S> {
             kinds: Vec::new(),
             elsewhere: None,
             handlers: HashMap::new(),
+            at_once: HashMap::new(),
+            limits: HashMap::new(),
+            turn: AtomicUsize::new(0),
             held: Mutex::default(),
             counters: Counters::default(),
         }
@@ -137,9 +110,12 @@ impl<S: JobStore> JobRunner<S> {
     /// Does jobs of `kind` by `handler`; failures pause by `policy` (how often is tried is the job's own matter). A
     /// second handler for a kind takes the place of the first.
     #[must_use]
-    pub fn handle(mut self, kind: impl Into<String>, policy: Policy, handler: impl Handler<S>) -> Self {
-        let kind = kind.into();
-        if self.handlers.insert(kind.clone(), Registered { policy, handler: Box::new(handler) }).is_none() {
+    pub fn handle(self, kind: impl Into<String>, policy: Policy, handler: impl Handler<S>) -> Self {
+        self.register(kind.into(), Registered { policy, work: Work::One(Box::new(handler)) })
+    }
+
+    pub(super) fn register(mut self, kind: String, registered: Registered<S>) -> Self {
+        if self.handlers.insert(kind.clone(), registered).is_none() {
             self.kinds.push(kind);
         }
         self
@@ -147,31 +123,21 @@ impl<S: JobStore> JobRunner<S> {
 
     /// How attempts ended so far.
     pub fn stats(&self) -> JobStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let of = &self.counters;
-        JobStats {
-            claimed: read(&of.claimed),
-            done: read(&of.done),
-            retried: read(&of.retried),
-            snoozed: read(&of.snoozed),
-            dead: read(&of.dead),
-            lost: read(&of.lost),
-            panicked: read(&of.panicked),
-            unsettled: read(&of.unsettled),
-        }
+        self.counters.read()
     }
 
-    /// Claims up to `limit` due jobs and does them on this thread, one after another; answers how many. Must not be
+    /// Claims up to `limit` due jobs (batches, of kinds that are done in batches) and does them on this thread, one after
+    /// another; answers how many jobs. Must not be
     /// called from async code.
     ///
     /// # Errors
     /// The store's, while claiming.
     pub fn run_due(&self, limit: usize) -> Result<usize, StoreError> {
-        let jobs = self.claim(limit)?;
-        for job in &jobs {
-            self.execute(job, Duration::ZERO);
+        let (units, _) = self.claim_units(limit, &Busy::default())?;
+        for unit in &units {
+            self.execute_unit(unit, Duration::ZERO);
         }
-        Ok(jobs.len())
+        Ok(units.iter().map(Vec::len).sum())
     }
 
     /// Takes expired leases of all instances back.
@@ -191,11 +157,20 @@ impl<S: JobStore> JobRunner<S> {
         Ok(reaped)
     }
 
+    #[cfg(test)]
     pub(super) fn claim(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let (kinds, lease) = (&self.kinds, self.timings.job_lease);
+        Ok(self.claim_units(limit, &Busy::default())?.0.into_iter().flatten().collect())
+    }
+
+    pub(super) fn claim_of(
+        &self,
+        kinds: &[String],
+        limit: usize,
+        since: Instant,
+    ) -> Result<Vec<Job>, StoreError> {
+        let lease = self.timings.job_lease;
         let except = self.elsewhere.as_ref().map_or_else(Vec::new, |accounts| accounts());
         let claim = Claim { queue: &self.queue, kinds, except: &except, limit, owner: self.owner, lease };
-        let since = Instant::now(); // trust runs from before the claim
         let jobs = self.store.autocommit(|tx| tx.claim(&claim))?;
         let mut held = self.held();
         for job in &jobs {
@@ -206,33 +181,60 @@ impl<S: JobStore> JobRunner<S> {
         Ok(jobs)
     }
 
-    /// Runs the job's handler and sees to it that the job is settled; answers when it is due again. `patience`: how long
-    /// to go on trying to write a failure down while the store is away.
-    pub(super) fn execute(&self, job: &Job, patience: Duration) -> Option<Duration> {
+    pub(super) fn held_of(&self, job: &Job) -> Option<Arc<Held>> {
         let held = self.held().get(&job.lease.id).cloned();
         // another thread gave the lease back already
-        let held = held.filter(|held| held.lease == job.lease)?;
+        held.filter(|held| held.lease == job.lease)
+    }
+
+    pub(super) fn forget(&self, jobs: &[Job]) {
+        let mut registry = self.held();
+        for job in jobs {
+            if registry.get(&job.lease.id).is_some_and(|known| known.lease == job.lease) {
+                registry.remove(&job.lease.id);
+            }
+        }
+    }
+
+    /// What follows from a failure.
+    fn failure(&self, job: &Job, class: ErrorClass, message: String) -> Settlement {
+        let policy = self.handlers.get(&job.kind).map_or(Policy::INTERNAL, |known| known.policy);
+        let policy = Policy { attempts: job.max_attempts, ..policy };
+        match policy.verdict(job.attempt, class, self.jitter.jitter()) {
+            Verdict::Retry { after } | Verdict::Probe { after } => {
+                Settlement::Retry { after, error: message }
+            }
+            Verdict::Snooze { after } => Settlement::Snooze { after },
+            Verdict::GiveUp => Settlement::Dead { error: message },
+        }
+    }
+
+    /// Fails the attempts of a unit that did not end within its time. Its handler, if it ever goes on, can settle nothing.
+    pub(super) fn overrun(&self, unit: &[Job], limit: Duration) {
+        for job in unit {
+            let Some(held) = self.held_of(job) else { continue };
+            held.lost();
+            self.forget(std::slice::from_ref(job));
+            self.counters.hung.fetch_add(1, Ordering::Relaxed);
+            let message = format!("did not end within {} s", limit.as_secs_f64());
+            let settlement = self.failure(job, ErrorClass::Transient, message);
+            let end = self.settle_failure(&self.control, &held, settlement, Duration::ZERO);
+            self.count(job, &end);
+        }
+    }
+
+    /// Runs one job's handler and sees to it that the job is settled; answers when it is due again.
+    pub(super) fn execute(&self, job: &Job, patience: Duration) -> Option<Duration> {
+        let held = self.held_of(job)?;
         let end = match self.attempt(job, &held) {
             Ok(settled) => End::Settled(settled.0),
             Err(JobFailure::LeaseLost) => End::Lost,
             Err(JobFailure::Failed { class, message }) => {
-                let policy = self.handlers.get(&job.kind).map_or(Policy::INTERNAL, |known| known.policy);
-                let policy = Policy { attempts: job.max_attempts, ..policy };
-                let settlement = match policy.verdict(job.attempt, class, self.jitter.jitter()) {
-                    Verdict::Retry { after } | Verdict::Probe { after } => {
-                        Settlement::Retry { after, error: message }
-                    }
-                    Verdict::Snooze { after } => Settlement::Snooze { after },
-                    Verdict::GiveUp => Settlement::Dead { error: message },
-                };
-                self.settle_failure(&held, settlement, patience)
+                let settlement = self.failure(job, class, message);
+                self.settle_failure(&self.store, &held, settlement, patience)
             }
         };
-        let mut registry = self.held();
-        if registry.get(&job.lease.id).is_some_and(|known| known.lease == job.lease) {
-            registry.remove(&job.lease.id);
-        }
-        drop(registry);
+        self.forget(std::slice::from_ref(job));
         self.count(job, &end);
         match end {
             End::Settled(settlement) => settlement.due_after(),
@@ -244,6 +246,13 @@ impl<S: JobStore> JobRunner<S> {
         let Some(registered) = self.handlers.get(&job.kind) else {
             return Err(JobFailure::permanent(format!("no handler for {}", job.kind)));
         };
+        let handler = match &registered.work {
+            Work::One(handler) => handler,
+            Work::Batch { handler, .. } => {
+                let done = self.run_batch(&**handler, std::slice::from_ref(job));
+                return done.map(|()| Settled(Settlement::Done));
+            }
+        };
         let context = JobContext {
             store: &self.store,
             held,
@@ -252,14 +261,14 @@ impl<S: JobStore> JobRunner<S> {
             runtime: &self.runtime,
             stopping: &self.stopping,
         };
-        catch_unwind(AssertUnwindSafe(|| registered.handler.run(&context, job))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| handler.run(&context, job))).unwrap_or_else(|panic| {
             self.counters.panicked.fetch_add(1, Ordering::Relaxed);
             Err(JobFailure::transient(format!("panicked: {}", panic_text(&*panic))))
         })
     }
 
     /// Writes a failure down. When that does not succeed, the lease runs out and the reaper sees to the job.
-    fn settle_failure(&self, held: &Held, settlement: Settlement, patience: Duration) -> End {
+    fn settle_failure(&self, store: &S, held: &Held, settlement: Settlement, patience: Duration) -> End {
         let settlement = match settlement {
             Settlement::Retry { after, error } => Settlement::Retry { after, error: clip_error(&error) },
             Settlement::Dead { error } => Settlement::Dead { error: clip_error(&error) },
@@ -267,7 +276,7 @@ impl<S: JobStore> JobRunner<S> {
         };
         let began = Instant::now();
         loop {
-            match self.store.autocommit(|tx| tx.settle(held.lease, &settlement)) {
+            match store.autocommit(|tx| tx.settle(held.lease, &settlement)) {
                 Ok(true) => return End::Settled(settlement),
                 Ok(false) => return End::Lost,
                 Err(error) => {
@@ -370,7 +379,7 @@ impl<S: JobStore> JobRunner<S> {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
