@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use plimsoll_core_domain::risk::HaltLevel;
@@ -111,6 +112,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Jobs that were given up
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
     },
     /// Keys
     Key {
@@ -249,6 +256,86 @@ pub enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Print those that nothing became of yet, newest first
+    List {
+        /// Which.
+        #[command(flatten)]
+        which: WhichLetters,
+        /// At most so many
+        #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        limit: u16,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one, without what could be a secret
+    Show {
+        /// Its number
+        id: i64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let new jobs do the work of one, or of all that are asked for: exit code 0 when all are replayed, else 3
+    Replay {
+        /// The number of one; without it, all that fit
+        #[arg(conflicts_with_all = ["queue", "kind", "error", "from", "to", "all", "dry_run", "limit"])]
+        id: Option<i64>,
+        /// Which.
+        #[command(flatten)]
+        which: WhichLetters,
+        /// All of them, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// At most so many
+        #[arg(long, value_name = "NUMBER", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+        /// So many come due in a second
+        #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+        per_second: u32,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say that nobody has to do the work of one, and why; it stays on record
+    Discard {
+        /// Its number
+        id: i64,
+        /// Why, in 1 to 500 characters
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Default, Args)]
+pub struct WhichLetters {
+    /// Of this queue
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// Of this kind
+    #[arg(long, value_name = "NAME")]
+    pub kind: Option<String>,
+    /// With this part in the last error
+    #[arg(long, value_name = "TEXT")]
+    pub error: Option<String>,
+    /// Given up at this time or later, such as 2026-11-24T09:30:00Z
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<DateTime<Utc>>,
+    /// Given up before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<DateTime<Utc>>,
 }
 
 /// What to do with keys.

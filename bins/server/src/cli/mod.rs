@@ -4,6 +4,7 @@
 mod args;
 mod audit;
 mod check;
+mod dead_letters;
 mod health;
 mod import;
 mod key;
@@ -15,8 +16,8 @@ mod user;
 mod user_admin;
 
 pub use args::{
-    AuditCommand, Cli, Command, ConfigCommand, GlobalArgs, ImportArgs, KeyCommand, OneUser, OneUserCommand,
-    RiskCommand, RiskScope, UserCommand,
+    AuditCommand, Cli, Command, ConfigCommand, DeadLettersCommand, GlobalArgs, ImportArgs, KeyCommand,
+    OneUser, OneUserCommand, RiskCommand, RiskScope, UserCommand, WhichLetters,
 };
 
 use clap::CommandFactory;
@@ -97,6 +98,10 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
         Command::Audit { command: AuditCommand::Verify { anchor, json } } => {
             let settings = settings(global, environment, Purpose::Serve)?;
             Ok(audit::verify(&settings, environment, anchor.as_deref(), json)?)
+        }
+        Command::DeadLetters { command } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(dead_letters::run(&settings, environment, command)?)
         }
         Command::Key { command: KeyCommand::Generate { json } } => {
             key::generate(json);

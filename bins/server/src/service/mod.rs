@@ -175,7 +175,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let control = control.with_keys(Arc::clone(&keys)).with_after_commit(announcer.clone());
 
     let job = JobParts {
-        jobs: jobs_db.clone(),
+        jobs: jobs_db,
         control: control.clone(),
         clock: Arc::clone(&clock),
         wake,
@@ -247,7 +247,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         drop(failed.send(error));
     })?;
     readiness.settled("database");
-    runtime.spawn(watch::database(control, readiness.clone(), jobs_db));
+    runtime.spawn(watch::database(control, readiness.clone()));
     runtime.spawn(watch::tidy(state));
 
     // Run in reverse order of registration, after the steps.

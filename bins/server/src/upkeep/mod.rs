@@ -1,14 +1,15 @@
 //! What is looked after from time to time: sweeps for what has become due, checkpoints of the audit log, and the deletion of
 //! old rows.
 //!
-//! Each kind is a job of its own on one queue. Every instance asks for the job of the coming slot, under the same key, so
-//! that several instances do each slot once; whatever runs twice all the same finds nothing left to do.
+//! Each kind is a job of its own on one queue. Every instance asks for the job of the coming slot, which the store gives
+//! out once, so that several instances do each slot once; whatever runs twice all the same finds nothing left to do.
 
 mod audit_log;
 mod clean_up;
+mod dead_letters;
 mod ending_tokens;
 mod old_deliveries;
-mod schedule;
+mod records;
 mod two_factor_resets;
 mod unfinished_sign_ins;
 
@@ -18,9 +19,10 @@ use std::time::Duration;
 use plimsoll_auth::AccountPolicy;
 use plimsoll_core_domain::{Clock, StoreError};
 use plimsoll_crypto::OsRandom;
-use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement, Workers};
+use plimsoll_reliability::jobs::{
+    Handler, Job, JobContext, JobFailure, Schedule, Scheduler, Settled, Settlement, Workers,
+};
 use plimsoll_storage::{Db, Tx};
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::service::random_id;
@@ -46,7 +48,7 @@ pub struct UpkeepParts {
 /// Upkeep while it runs.
 pub struct UpkeepHandle {
     workers: Workers<Db>,
-    schedules: Vec<JoinHandle<()>>,
+    scheduler: Scheduler,
 }
 
 /// Starts the thread of the jobs and what asks for them.
@@ -71,30 +73,31 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         .handle(two_factor_resets::KIND, retry, batches(two_factor_resets::batch))
         .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
         .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
+        .handle(dead_letters::KIND, retry, batches(dead_letters::batch))
+        .handle(records::KIND, retry, records::OldRecords)
         .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
         .handle(old_deliveries::KIND, retry, deliveries)
         .handle(audit_log::KIND, retry, audit_log)
         .start(THREADS, &job.wake)?;
-    let slots = [
+    let schedules = [
         (two_factor_resets::KIND, sweep),
         (unfinished_sign_ins::KIND, sweep),
         (ending_tokens::KIND, sweep),
+        (dead_letters::KIND, sweep),
+        (records::KIND, sweep),
         (clean_up::KIND, clean),
         (old_deliveries::KIND, clean),
         (audit_log::KIND, checkpoint),
     ];
-    let schedules = slots.map(|(kind, every)| {
-        job.runtime.spawn(schedule::run(kind, every, job.jobs.clone(), Arc::clone(&clock)))
-    });
-    Ok(UpkeepHandle { workers, schedules: schedules.into() })
+    let schedules = schedules.map(|(kind, every)| Schedule::new(QUEUE, kind, every));
+    let scheduler = Scheduler::start(job.jobs, schedules.into())?;
+    Ok(UpkeepHandle { workers, scheduler })
 }
 
 impl UpkeepHandle {
     /// Asks for nothing more, lets the running job end within `limit`, and gives the rest back. Blocks.
     pub fn stop(self, limit: Duration) {
-        for schedule in &self.schedules {
-            schedule.abort();
-        }
+        self.scheduler.stop();
         self.workers.stop(limit);
     }
 }

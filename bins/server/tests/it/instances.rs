@@ -151,7 +151,7 @@ async fn logout_is_heard_everywhere(pair: &Pair) {
 /// CLN-1: of every slot there is one job, whichever instance asked for it and whichever did it.
 async fn upkeep_is_done_once(pair: &Pair) {
     let kinds = pair.database.rows("SELECT DISTINCT kind FROM jobs WHERE queue = 'upkeep' ORDER BY kind");
-    assert_eq!(kinds.len(), 5, "three sweeps, the cleaning and the checkpoint: {kinds:?}");
+    assert!(kinds.len() >= 7, "sweeps, the cleanings and the checkpoint: {kinds:?}");
     until("five slots of every sweep are done", || {
         pair.database
             .rows("SELECT kind FROM jobs WHERE queue = 'upkeep' AND state = 'done' GROUP BY kind HAVING count(*) >= 5")

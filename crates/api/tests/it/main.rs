@@ -11,6 +11,7 @@ mod basics;
 mod broker;
 mod callers;
 mod canary;
+mod dead_letters;
 mod gatekeeping;
 mod login_load;
 mod matrix;

@@ -220,7 +220,7 @@ impl JobQueue for Tx<'_> {
              moved AS (INSERT INTO job_slots AS s (queue, kind, period_ms, begins_at) \
                SELECT ?, ?, ?, to_timestamp(least(slot::numeric * ?, 253370764800000) / 1000) FROM coming \
                WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND queue = ? AND kind = ? \
-                 AND run_at <= now() - least(?, 253370764800000) * interval '1 millisecond') \
+                 AND run_at <= now() - least(?, 31536000000000) * interval '1 millisecond') \
                ON CONFLICT (queue, kind) DO UPDATE SET begins_at = excluded.begins_at, period_ms = excluded.period_ms \
                WHERE s.begins_at < excluded.begins_at OR s.period_ms <> excluded.period_ms RETURNING begins_at) \
              INSERT INTO jobs (queue, kind, run_at, max_attempts, dedup_key, payload) \

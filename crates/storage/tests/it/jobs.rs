@@ -11,7 +11,7 @@ use plimsoll_core_domain::StoreError;
 use plimsoll_reliability::Timings;
 use plimsoll_reliability::jobs::{
     Claim, Job, JobContext, JobFailure, JobId, JobLease, JobQueue, JobRunner, JobStore, MAX_CRASHES, NewJob,
-    Reaped, Settlement, Wake, job_topic,
+    Reaped, Schedule, Settlement, Wake, job_topic,
 };
 use plimsoll_reliability::leases::{FenceToken, LeaseKeeper, LeaseStore};
 use plimsoll_reliability::retry::{Jitter, Policy, SeededJitter};
@@ -550,6 +550,11 @@ fn both_implementations_of_the_queue_agree() {
             log.push(store(&mut |tx| format!("{:?}", tx.settle(lease, settlement).unwrap())));
         }
         log.push(claim(&mut leases, 10));
+        log.push(store(&mut |tx| format!("{:?}", tx.settle_done(&leases[..1]).unwrap())));
+        let slots = Schedule::new("q", "slots", Duration::from_secs(3_600));
+        for _ in 0..2 {
+            log.push(store(&mut |tx| tx.enqueue_slot(&slots).unwrap().is_some().to_string()));
+        }
         log.push(store(&mut |tx| format!("{:?}", tx.renew(&leases, LEASE).unwrap().len())));
         log.push(store(&mut |tx| format!("{:?}", tx.give_back(&leases).unwrap())));
         log.push(store(&mut |tx| format!("{:?}", tx.prune(zero, zero, 100).unwrap())));

@@ -17,6 +17,7 @@ mod auth_verification;
 mod db;
 mod jobs;
 mod keys;
+mod letters;
 mod lock_order;
 mod migrations;
 mod notifications;

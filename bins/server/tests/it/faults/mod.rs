@@ -9,6 +9,7 @@ mod database;
 mod desk;
 mod frozen;
 mod instance;
+mod keys;
 mod kills;
 mod oracle;
 mod outage;
