@@ -34,8 +34,8 @@ pub use pepper::Pepper;
 pub use random::OsRandom;
 pub use sealing::{Aad, OpenError, open, seal};
 pub use secret_key::SecretKey;
-pub use webhook::WebhookSecret;
 pub use stream::{OpeningReader, SealingWriter, StreamKey};
+pub use webhook::WebhookSecret;
 
 /// The trait of every source of secrets in this crate, so that a caller need not name `rand` itself.
 pub use rand::CryptoRng;
