@@ -224,6 +224,21 @@ async fn a_panic_is_an_answer_and_the_server_goes_on() {
     assert_eq!(world.client().get("/health/live").await.status, StatusCode::OK);
 }
 
+/// ERR-2: a panic in a transaction rolls it back and costs the pool no connection.
+#[tokio::test]
+async fn a_panic_in_a_transaction_costs_no_connection() {
+    let world = World::start().await;
+    world.user("ann@example.com", Role::User);
+    let before = world.db.load();
+    for _ in 0..before.size * 3 {
+        let reply = world.client().get("/test/panic-in-transaction").await;
+        assert_eq!((reply.status.as_u16(), reply.code()), (500, "internal"));
+    }
+    assert_eq!(world.db.load().in_use, 0);
+    assert!(world.rows("SELECT id FROM users WHERE display_name = 'half done'").is_empty());
+    assert_eq!(world.client().get("/health/quick").await.status, StatusCode::OK);
+}
+
 /// ERR-3: names that stand twice at any level, NUL and endless nesting are refused, and nothing happens.
 #[tokio::test]
 async fn bodies_are_read_strictly() {

@@ -228,7 +228,9 @@ impl World {
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let server = HttpServer::new(move || {
-                    plimsoll_api::app(served.clone()).route("/test/panic", web::get().to(panics))
+                    plimsoll_api::app(served.clone())
+                        .route("/test/panic", web::get().to(panics))
+                        .route("/test/panic-in-transaction", web::get().to(panics_in_transaction))
                 })
                 .workers(1)
                 .disable_signals()
@@ -342,6 +344,16 @@ impl Drop for World {
 fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
+}
+
+/// Fails while it has a connection and an open transaction.
+async fn panics_in_transaction(state: web::Data<AppState>) -> HttpResponse {
+    let work = |tx: &mut plimsoll_storage::Tx<'_>| -> Result<(), plimsoll_core_domain::StoreError> {
+        tx.execute_raw("UPDATE users SET display_name = 'half done'")?;
+        panic!("a handler that fails in a transaction")
+    };
+    let done: Result<(), plimsoll_core_domain::StoreError> = state.db.run(work).await;
+    HttpResponse::Ok().json(done.is_ok())
 }
 
 async fn panics() -> HttpResponse {

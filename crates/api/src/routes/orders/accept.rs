@@ -92,7 +92,7 @@ pub(crate) async fn accept(
             let Some((waiter, _watch)) = waiter else { return Ok(send(reply, false)) };
             let reply = verdict(state, caller.user, id, &waiter, wait).await?.unwrap_or(reply);
             drop(waiter);
-            Ok(finish(state, caller.user, &key, fingerprint, reply).await)
+            finish(state, caller.user, &key, fingerprint, reply).await
         }
         Ok(Accepted::Key(known)) => answer(state, caller.user, &key, fingerprint, known).await,
         Ok(Accepted::Twin(_)) => Err(Problem::internal("a request's order has no twin")),
@@ -303,15 +303,11 @@ async fn finish(
     key: &IdempotencyKey,
     fingerprint: Fingerprint,
     reply: StoredReply,
-) -> HttpResponse {
-    match store(state, user, key, fingerprint, &reply).await {
-        Ok(None) => send(reply, false),
-        Ok(Some(stored)) => send(stored, true),
-        Err(error) => {
-            // Not stored, so a retry gets the order's outcome by then. What is answered now is true all the same.
-            tracing::warn!(%error, "a final reply could not be stored");
-            send(reply, false)
-        }
+) -> Result<HttpResponse, Problem> {
+    match store(state, user, key, fingerprint, &reply).await? {
+        // One that could not be stored is not sent: a retry would get the order as it is by then, which is another reply.
+        None => Ok(send(reply, false)),
+        Some(stored) => Ok(send(stored, true)),
     }
 }
 
