@@ -20,6 +20,10 @@ test *args:
 test-fast:
     cargo test --workspace --locked --lib
 
+# Faults of server, database, broker and jobs alone; --real-time: durations as in production.
+faults *args:
+    FAULTS_REAL_TIME={{ if args == "--real-time" { "1" } else { "" } }} ./test -p plimsoll-server --test it faults::
+
 # What CI checks beside the tests.
 lint:
     cargo fmt --all --check

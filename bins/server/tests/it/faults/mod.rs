@@ -13,6 +13,7 @@ mod keys;
 mod kills;
 mod oracle;
 mod outage;
+mod panics;
 mod postgres;
 mod proxy;
 mod server;
@@ -21,3 +22,20 @@ mod sweep;
 mod trap;
 mod watcher;
 mod world;
+
+/// Each test of a row stands in the document, and the document names no other.
+#[test]
+fn the_document_names_every_test_of_a_row() {
+    use std::collections::BTreeSet;
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults");
+    let names = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with("row_") && word.len() > 8).map(str::to_owned).collect()
+    };
+    let mut tests = BTreeSet::new();
+    for file in std::fs::read_dir(&here).unwrap() {
+        tests.extend(names(&std::fs::read_to_string(file.unwrap().path()).unwrap()));
+    }
+    let document = std::fs::read_to_string(here.join("../../../../../docs/faults.md")).unwrap();
+    assert_eq!(names(&document), tests);
+}

@@ -1,6 +1,6 @@
 //! `kill -9` at every message of `POST /orders` to the database, and connections cut at every commit.
 
-use super::desk::{Desk, market};
+use super::desk::{Desk, market, resting};
 use super::trap::{Deed, Moment, Wanted};
 use super::world::{Setup, World};
 
@@ -95,5 +95,26 @@ async fn row_12_an_answer_to_commit_is_lost() {
             trap.lift();
         }
     }
+    world.finish().await;
+}
+
+/// Row 12. The final reply of an order cannot be stored: nothing is promised that a retry would not get.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_12_a_final_reply_cannot_be_stored() {
+    let (mut world, ann) = World::with_one(Setup::default()).await;
+    let url = world.url(0);
+    let stores = Wanted::text("UPDATE idempotency_keys").of("http").times(u64::MAX);
+    let trap = world.instances[0].proxy.set(stores, Moment::Before, Deed::Cut);
+    let first = ann.order(&url, "unstored", &resting()).await.unwrap();
+    assert!(trap.acted() > 0, "nothing was stored: {first:?}");
+    assert_eq!((first.status, first.retry_after.is_some()), (503, true), "{first:?}");
+    trap.lift();
+    let order = ann.insist(&[&url], "unstored", &resting()).await.text_of("id");
+    assert_eq!(world.database.count("orders"), 1);
+    // what was answered stays, whatever becomes of the order
+    world.becomes(&order, &["new"]).await;
+    let cancel = format!("/orders/{order}");
+    ann.insist_on(&[&url], reqwest::Method::DELETE, &cancel, "cancel", None).await;
+    world.becomes(&order, &["canceled"]).await;
     world.finish().await;
 }
