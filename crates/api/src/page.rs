@@ -47,7 +47,12 @@ pub fn bad_cursor() -> Problem {
 
 /// Answers with a page of rows that are JSON texts already.
 #[must_use]
-pub fn page(path: &str, query: &str, rows: &[String], next: Option<String>) -> HttpResponse {
+pub fn page(
+    path: &str,
+    query: &str,
+    rows: impl IntoIterator<Item = impl AsRef<str>> + Clone,
+    next: Option<String>,
+) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     if let Some(next) = &next {
         let kept: Vec<&str> =
@@ -57,7 +62,18 @@ pub fn page(path: &str, query: &str, rows: &[String], next: Option<String>) -> H
     }
     // A cursor is base64url: it needs no escape.
     let next = next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
-    let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", rows.join(","));
+    let length: usize = rows.clone().into_iter().map(|row| row.as_ref().len() + 1).sum();
+    let mut body = String::with_capacity(length + next.len() + 32);
+    body.push_str("{\"items\":[");
+    for (number, row) in rows.into_iter().enumerate() {
+        if number > 0 {
+            body.push(',');
+        }
+        body.push_str(row.as_ref());
+    }
+    body.push_str("],\"next_cursor\":");
+    body.push_str(&next);
+    body.push('}');
     response.content_type(ContentType::json()).body(body)
 }
 

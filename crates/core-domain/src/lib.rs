@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod broker;
 pub mod clock;
+mod digits;
 pub mod error;
 pub mod fill;
 pub mod ids;

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
 use crate::broker::BrokerAccount;
+use crate::digits;
 use crate::fill::Fill;
 use crate::ids::{AccountId, FillId, OrderId, Symbol};
 use crate::money::{Price, round_money};
@@ -20,7 +21,7 @@ pub struct Dec(pub Decimal);
 
 impl Serialize for Dec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.normalize())
+        serializer.serialize_str(digits::decimal(&self.0).as_str())
     }
 }
 
@@ -30,7 +31,10 @@ pub struct At(pub DateTime<Utc>);
 
 impl Serialize for At {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+        match digits::time(&self.0) {
+            Some(text) => serializer.serialize_str(text.as_str()),
+            None => serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true)),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::Result;
-use super::broker::Silent;
+use super::broker::{Sends, Silent};
 
 const DATABASE: &str = "plimsoll";
 /// Where Debian has the programs of its PostgreSQL; the first that is there.
@@ -61,7 +61,13 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
+    /// With brokers that never answer for an order.
     pub(crate) fn start(users: usize, policy: AccountPolicy) -> Result<Self> {
+        Self::start_with(users, policy, None)
+    }
+
+    /// With brokers that take every order and note it there.
+    pub(crate) fn start_with(users: usize, policy: AccountPolicy, sends: Option<Arc<Sends>>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("plimsoll-bench-").tempdir()?;
         // As root the server runs under an account that must be able to go in.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
@@ -78,9 +84,10 @@ impl Platform {
         let (tokens, first_user) = seed(&db, &keys, users)?;
         drop(db);
 
-        let timings = Timings::default();
+        // A call that is not answered occupies its thread to the end: what is measured is not disturbed by repeats.
+        let timings = Timings { broker_call: Duration::from_secs(3600), ..Timings::default() };
         let shutdown = Shutdown::new(&timings, |code, _| std::process::exit(code));
-        let service = service::start(parts(&postgres, timings, policy)?, &shutdown)?;
+        let service = service::start(parts(&postgres, timings, policy, sends)?, &shutdown)?;
         wait_until(|| service.connections.all_ready())?;
         Ok(Self { tokens, first_user, service: Some(service), shutdown, postgres, folder })
     }
@@ -168,7 +175,12 @@ fn ring() -> Result<KeyRing> {
     Ok(KeyRing::new(&MasterKey::parse(KEY, &stretching)?))
 }
 
-fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) -> Result<ServiceParts> {
+fn parts(
+    postgres: &PrivatePostgres,
+    timings: Timings,
+    policy: AccountPolicy,
+    sends: Option<Arc<Sends>>,
+) -> Result<ServiceParts> {
     let delta = TimeDelta::from_std;
     plimsoll_broker::install_crypto_provider();
     Ok(ServiceParts {
@@ -197,14 +209,14 @@ fn parts(postgres: &PrivatePostgres, timings: Timings, policy: AccountPolicy) ->
         audit_retention: None,
         postman: None,
         webhooks: Sender::new(Guard::public(), SendLimits::default(), None)?,
-        servers: Arc::new(SilentServers),
+        servers: Arc::new(SilentServers(sends)),
         seed: None,
         alone: true,
     })
 }
 
-/// A broker that answers nothing, for play money.
-struct SilentServers;
+/// Brokers for play money.
+struct SilentServers(Option<Arc<Sends>>);
 
 impl BrokerServers for SilentServers {
     fn adapter(
@@ -213,7 +225,8 @@ impl BrokerServers for SilentServers {
         _: Arc<dyn CredentialSource>,
         _: u64,
     ) -> Option<Arc<dyn Broker>> {
-        self.offers(environment).then(|| Arc::new(Silent { number: "B1".to_owned() }) as Arc<dyn Broker>)
+        let broker = || Arc::new(Silent { number: "B1".to_owned(), sends: self.0.clone() });
+        self.offers(environment).then(|| broker() as Arc<dyn Broker>)
     }
 
     fn offers(&self, environment: Environment) -> bool {

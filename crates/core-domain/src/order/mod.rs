@@ -104,11 +104,17 @@ pub struct StateChange {
     pub to: OrderStatus,
 }
 
+/// The average price of `qty` units that came to `value`; `None` of none.
+#[must_use]
+pub fn avg_price(value: Decimal, qty: Decimal) -> Option<Decimal> {
+    value.checked_div(qty).map(round_money)
+}
+
 impl Order {
     /// The average price of its booked fills; `None` before the first.
     #[must_use]
     pub fn avg_fill_price(&self) -> Option<Decimal> {
-        self.filled_value.checked_div(self.filled_qty).map(round_money)
+        avg_price(self.filled_value, self.filled_qty)
     }
 
     /// Moves to another state by the table.

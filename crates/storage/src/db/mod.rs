@@ -9,6 +9,8 @@ pub(crate) mod prepared;
 pub(crate) mod settings;
 mod tx;
 pub(crate) mod url;
+#[cfg(feature = "platform")]
+pub(crate) mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;

@@ -165,7 +165,7 @@ fn legs_are_asked_for_taken_over_and_their_fills_booked() {
     assert_eq!(world.count("orders WHERE parent_id IS NOT NULL"), 2);
     let page = |filter| {
         let page = plimsoll_storage::platform::orders::OrderPage { filter, limit: 10, ..Default::default() };
-        world.db.read_blocking(|tx| tx.orders_page(world.user, &page)).unwrap().len()
+        world.db.read_blocking(|tx| tx.order_list(world.user, &page)).unwrap().len()
     };
     use plimsoll_storage::platform::orders::OrderFilter::{All, Closed, Open};
     assert_eq!((page(Open), page(Closed), page(All)), (2, 1, 1), "the entry is filled, its legs are live");

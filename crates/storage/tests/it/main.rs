@@ -23,6 +23,7 @@ mod migrations;
 mod notifications;
 mod outbound;
 #[cfg(feature = "paper")]
+mod order_list;
 mod paper;
 mod private_postgres;
 mod risk;

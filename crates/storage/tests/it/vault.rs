@@ -313,7 +313,7 @@ fn the_environment_changes_with_the_keys_and_histories_stay_apart() {
     assert_eq!(run(&world, |tx| tx.account_with_order(user, order)), Some(paper));
     assert_eq!(run(&world, |tx| tx.account_with_order(UserId(999), order)), None);
     assert!(run(&world, |tx| tx.order(paper, order)).is_some());
-    assert!(run(&world, |tx| tx.orders_page(user, &Default::default())).is_empty());
+    assert!(run(&world, |tx| tx.order_list(user, &Default::default())).is_empty());
     // And back: the same account as before.
     saved(&world, user, "PKOFANN0000000000001");
     assert_eq!(run(&world, |tx| tx.account_of_user(user)).unwrap().id, paper);

@@ -3,12 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::order::{Side, SourceKind};
-use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_storage::platform::orders::{OrderFilter, OrderPage};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::account_of;
 use crate::body::symbol_filter;
 use crate::caller::Caller;
 use crate::page::{bad_cursor, decode_cursor, encode_cursor, limit, page};
@@ -95,34 +93,9 @@ pub async fn list(
         before,
         limit: limit + 1,
     };
-    let (mut orders, legs) = state
-        .db
-        .read(move |tx| {
-            let orders = tx.orders_page(caller.user, &asked)?;
-            let grouped: Vec<_> = orders
-                .iter()
-                .filter(|order| order.terms.class.as_str() != "simple")
-                .map(|order| order.id)
-                .collect();
-            let legs = match grouped.is_empty() {
-                true => Vec::new(),
-                false => {
-                    let account = account_of(tx, caller.user)?;
-                    tx.legs_of(account, &grouped)?
-                }
-            };
-            Ok::<_, Problem>((orders, legs))
-        })
-        .await?;
+    let mut orders = state.db.read(move |tx| Ok::<_, Problem>(tx.order_list(caller.user, &asked)?)).await?;
     let more = orders.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     orders.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = orders.last().filter(|_| more).map(|last| encode_cursor("orders", &last.id.to_string()));
-    let rows: Vec<String> = orders
-        .iter()
-        .map(|order| {
-            let own: Vec<_> = legs.iter().filter(|leg| leg.parent_id == Some(order.id)).cloned().collect();
-            json(&OrderView::new(order, &own))
-        })
-        .collect();
-    Ok(page("/orders", request.query_string(), &rows, next))
+    Ok(page("/orders", request.query_string(), orders.iter().map(|order| order.json.as_str()), next))
 }

@@ -1,4 +1,4 @@
-//! Finding orders: one by any of its ids, a page of a user's, those still open.
+//! Finding orders: one by any of its ids, those still open.
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -12,56 +12,6 @@ use super::row::{OrderColumns, OrderRow, order_columns, orders};
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
-
-/// Which of a user's orders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OrderFilter {
-    /// All.
-    #[default]
-    All,
-    /// Those that are not final.
-    Open,
-    /// Those that are final.
-    Closed,
-}
-
-/// A page of a user's orders, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct OrderPage {
-    /// Which.
-    pub filter: OrderFilter,
-    /// Of one symbol.
-    pub symbol: Option<String>,
-    /// Of one side.
-    pub side: Option<String>,
-    /// From one kind of source.
-    pub source: Option<String>,
-    /// Created at or after.
-    pub from: Option<DateTime<Utc>>,
-    /// Created before.
-    pub to: Option<DateTime<Utc>>,
-    /// Only orders older than this one.
-    pub before: Option<OrderId>,
-    /// At most.
-    pub limit: i64,
-}
-
-/// A page's text. The account is bound and every bound stands bare beside its column: the plan walks an index
-/// `(account_id, id)` backwards and stops at the limit, also when it is planned for unknown values.
-macro_rules! page_text {
-    ($which:literal) => {
-        concat!(
-            "SELECT ",
-            order_columns!(),
-            " FROM orders o WHERE o.account_id = ? AND o.id < ? ",
-            $which,
-            "AND (?::text IS NULL OR o.symbol = ?) AND (?::text IS NULL OR o.side = ?) \
-             AND (?::text IS NULL OR o.source_kind = ?) \
-             AND (?::timestamptz IS NULL OR o.created_at >= ?) AND (?::timestamptz IS NULL OR o.created_at < ?) \
-             ORDER BY o.account_id DESC, o.id DESC LIMIT ?"
-        )
-    };
-}
 
 #[derive(QueryableByName)]
 struct HistoryRow {
@@ -198,40 +148,6 @@ impl Tx<'_> {
         ))
         .bind::<BigInt, _>(account.0)
         .bind::<diesel::sql_types::Array<SqlUuid>, _>(parents.iter().map(|id| id.0).collect::<Vec<_>>())
-        .typed::<OrderColumns>()
-        .load::<OrderRow>(self.conn())
-        .store()?;
-        orders(rows)
-    }
-
-    /// A page of a user's orders, newest first. The legs of groups stand in their entries; among the open ones a leg stands
-    /// by itself once its entry is final, so that every live order is seen.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub fn orders_page(&mut self, user: UserId, page: &OrderPage) -> Result<Vec<Order>, StoreError> {
-        let Some(account) = self.account_of_user(user)? else { return Ok(Vec::new()) };
-        let rows = prepared(match page.filter {
-            OrderFilter::All => page_text!("AND o.parent_id IS NULL "),
-            OrderFilter::Open => page_text!(
-                "AND o.closed_at IS NULL AND (o.parent_id IS NULL OR EXISTS (SELECT 1 FROM orders p \
-                 WHERE p.account_id = o.account_id AND p.id = o.parent_id AND p.closed_at IS NOT NULL)) "
-            ),
-            OrderFilter::Closed => page_text!("AND o.parent_id IS NULL AND o.closed_at IS NOT NULL "),
-        })
-        .bind::<BigInt, _>(account.id.0)
-        .bind::<SqlUuid, _>(page.before.map_or(Uuid::max(), |id| id.0))
-        .bind::<Nullable<Text>, _>(page.symbol.as_deref())
-        .bind::<Nullable<Text>, _>(page.symbol.as_deref())
-        .bind::<Nullable<Text>, _>(page.side.as_deref())
-        .bind::<Nullable<Text>, _>(page.side.as_deref())
-        .bind::<Nullable<Text>, _>(page.source.as_deref())
-        .bind::<Nullable<Text>, _>(page.source.as_deref())
-        .bind::<Nullable<Timestamptz>, _>(page.from)
-        .bind::<Nullable<Timestamptz>, _>(page.from)
-        .bind::<Nullable<Timestamptz>, _>(page.to)
-        .bind::<Nullable<Timestamptz>, _>(page.to)
-        .bind::<BigInt, _>(page.limit)
         .typed::<OrderColumns>()
         .load::<OrderRow>(self.conn())
         .store()?;

@@ -6,6 +6,7 @@ mod change;
 mod events;
 mod find;
 mod legs;
+mod list;
 mod row;
 mod submit;
 mod write;
@@ -16,5 +17,5 @@ pub use accept::{
 pub use apply::{Applied, ApplyError, OrderReport};
 pub use change::{CancelWish, NewReplacement, ReplaceWish};
 pub(crate) use events::event;
-pub use find::{OrderFilter, OrderPage};
+pub use list::{ListedOrder, OrderFilter, OrderPage};
 pub use submit::{SYNC_ORDER, SyncPayload};
