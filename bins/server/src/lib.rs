@@ -9,6 +9,7 @@ mod outbound;
 pub mod runtime;
 pub mod service;
 pub mod setup;
+pub mod signals;
 pub mod trading;
 pub mod upkeep;
 pub mod users;

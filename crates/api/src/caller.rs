@@ -321,11 +321,18 @@ impl SessionCaller {
     }
 
     async fn check_step_up(&self, request: &HttpRequest) -> Result<(), Problem> {
-        let state = state_of(request)?;
+        self.prove(&*state_of(request)?).await
+    }
+
+    /// Whether a factor was proven a moment ago, for routes that need it now and then.
+    ///
+    /// # Errors
+    /// 403 `step_up_required`.
+    pub async fn prove(&self, state: &AppState) -> Result<(), Problem> {
         if self.signed_in.session.is_stepped_up(self.origin.ip, state.clock.now()) {
             return Ok(());
         }
-        let methods = if has_second_factor(&state, self.user).await? {
+        let methods = if has_second_factor(state, self.user).await? {
             serde_json::json!(["totp", "backup_code"])
         } else {
             serde_json::json!(["password"])

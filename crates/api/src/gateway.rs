@@ -84,6 +84,14 @@ pub trait TradingGateway: Send + Sync {
         user: UserId,
         symbol: &'a Symbol,
     ) -> BoxFuture<'a, Result<BrokerAsset, GatewayError>>;
+    /// An instrument that was seen lately, without asking the broker.
+    fn known_asset(&self, _user: UserId, _symbol: &Symbol) -> Option<BrokerAsset> {
+        None
+    }
+    /// The account as it was seen a moment ago, without asking the broker.
+    fn known_account(&self, _user: UserId) -> Option<SeenAccount> {
+        None
+    }
     /// The user's broker account.
     fn account(&self, user: UserId) -> BoxFuture<'_, Result<SeenAccount, GatewayError>>;
     /// The user's equity over time.

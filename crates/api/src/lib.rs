@@ -18,6 +18,7 @@ pub mod reply;
 pub mod request_id;
 pub mod routes;
 pub mod schema;
+pub mod signals;
 pub mod sockets;
 pub mod state;
 mod strict;
@@ -40,8 +41,8 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, broker, dev, fills, health, orders, outbound, pages, pnl,
-        portfolio_history, positions, problems, risk,
+        account, admin, audit, auth, broker, dev, fills, health, hooks, inbound, orders, outbound, pages,
+        pnl, portfolio_history, positions, problems, risk,
     };
     config
         .service(auth::login::login)
@@ -108,6 +109,16 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(outbound::rotate::rotate)
         .service(outbound::test::test)
         .service(outbound::deliveries::deliveries)
+        .service(hooks::hook::hook)
+        .service(hooks::webhook::webhook)
+        .service(inbound::create::create)
+        .service(inbound::list::list)
+        .service(inbound::get::get)
+        .service(inbound::patch::patch)
+        .service(inbound::delete::delete)
+        .service(inbound::rotate::rotate)
+        .service(inbound::test::test)
+        .service(inbound::signals::signals)
         .service(pnl::pnl)
         .service(portfolio_history::history)
         .service(dev::outbox)

@@ -218,6 +218,12 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "Trading is halted: `rule` says for whom, `limit` at which level, `actual` what the request would do. GET /risk/halt tells since when and why; POST /risk/resume ends it.",
     ),
     kind(
+        "signal_refused",
+        422,
+        "Signal refused",
+        "The signal is on record and is not followed; `reason` is a stable code that the documentation of signals explains.",
+    ),
+    kind(
         "insufficient_funds",
         422,
         "Insufficient funds",

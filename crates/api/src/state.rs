@@ -30,6 +30,7 @@ use crate::identity::SessionCache;
 use crate::problem::Problem;
 use crate::proxies::TrustedProxies;
 use crate::refusals::Refusals;
+use crate::signals::{SignalSettings, Signals};
 use crate::waiters::Waiters;
 
 /// Where ids and secrets come from.
@@ -76,6 +77,8 @@ pub struct ApiSettings {
     pub session_cache: Duration,
     /// Password hashes computed at once.
     pub parallel_hashes: usize,
+    /// Of signals from outside.
+    pub signals: SignalSettings,
 }
 
 /// Everything the routes share: the parts that it was made of, and what it keeps itself.
@@ -89,6 +92,8 @@ pub struct AppState {
     pub session_cache: SessionCache,
     /// Refusals written to the audit log lately.
     pub refusals: Refusals,
+    /// Of signals from outside.
+    pub signals: Signals,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
     /// Asked about new passwords, when there is one.
     pub breaches: Option<Arc<dyn BreachCheck>>,
@@ -144,8 +149,10 @@ impl AppState {
         let hashing = Hashing::new(&parts.passwords, settings.parallel_hashes);
         let cost = parts.passwords.params();
         let backup_codes = BackupCodes::new(cost, parts.keys.pepper.clone(), &mut OsRandom);
+        let signals = Signals::new(&settings.signals, &parts.keys.ring);
         Self {
             parts,
+            signals,
             hashing,
             backup_codes,
             session_cache: SessionCache::new(settings.session_cache),
@@ -180,6 +187,7 @@ impl AppState {
         if let Some((_, limiter)) = &self.order_limiter {
             limiter.retain_recent();
         }
+        self.signals.tidy();
         self.session_cache.tidy();
         self.refusals.tidy(self.clock.now());
     }

@@ -131,6 +131,16 @@ timings! {
     loss_look = 5 * SECOND,
     /// First pause between steps of a halt that is carried out; closes that fail make it longer.
     halt_step = SECOND,
+    /// How often a signal is looked at that waits for the broker or for other orders.
+    signal_look = SECOND / 4,
+    /// A signal that could not be acted on by then is not acted on any more.
+    signal_act = MINUTE,
+    /// How long the second order of a reversal waits for the first one's fill.
+    signal_reversal = 5 * MINUTE,
+    /// How often silent hooks are looked for.
+    signal_silence = MINUTE,
+    /// Age at which a signal leaves the decision log.
+    signal_keep = 90 * DAY,
     /// How often accounts are swept for what is due: resets, notices.
     upkeep_sweep = MINUTE,
     /// How often old rows of accounts are deleted.

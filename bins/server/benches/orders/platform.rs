@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use plimsoll_api::proxies::TrustedProxies;
+use plimsoll_api::signals::SignalSettings;
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
 use plimsoll_auth::ports::{AccountStore, SessionStore};
@@ -202,6 +203,7 @@ fn parts(
             default_wait: Duration::from_secs(2),
             session_cache: Duration::from_secs(1),
             parallel_hashes: 2,
+            signals: SignalSettings { per_minute: None, ..SignalSettings::default() },
         },
         sockets: WsSettings::default(),
         hash_params: HashParams::default(),

@@ -185,6 +185,7 @@ mod tests {
             encryption_key: Some("a long phrase only this test knows".to_owned().into()),
             old: vec![generate_key(&mut OsRandom)],
             webhook_secret: None,
+            webhook_user: None,
         };
         let settled = Stretching::new([3; 32], 600_000).unwrap();
         let ring = |stretching: &Stretching| {

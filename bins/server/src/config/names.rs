@@ -78,6 +78,7 @@ pub const KNOWN: &[Known] = &[
     secret("ENCRYPTION_KEY"),
     secret("ENCRYPTION_KEYS_OLD"),
     secret("WEBHOOK_SECRET"),
+    unset("WEBHOOK_USER"),
     secret("ALPACA_API_KEY"),
     secret("ALPACA_API_SECRET"),
     plain("ALPACA_BASE_URL", "https://paper-api.alpaca.markets"),
@@ -87,6 +88,7 @@ pub const KNOWN: &[Known] = &[
     plain("RECONCILE_INTERVAL", "5m"),
     plain("STALE_ORDER_AGE", "1h"),
     plain("RATE_LIMIT_ORDERS", "50/s,200"),
+    plain("RATE_LIMIT_SIGNALS", "60/min"),
     plain("SESSION_IDLE", "30m"),
     plain("SESSION_LIFETIME", "12h"),
     plain("STEP_UP_TTL", "5m"),
@@ -119,7 +121,6 @@ pub const KNOWN: &[Known] = &[
     later("BACKUP_ON_SHUTDOWN"),
     later("METRICS_ADDR"),
     later("WS_TICKET_TTL"),
-    later("WEBHOOK_USER"),
 ];
 
 /// The setting of that name, in capitals.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use plimsoll_auth::EmailAddress;
 use plimsoll_broker::AlpacaConfig;
 use plimsoll_core_domain::order::Environment as BrokerEnvironment;
 use plimsoll_crypto::passwords::{HashParams, Passwords};
@@ -230,7 +231,20 @@ impl Reader<'_> {
             }
             Ok(SecretString::from(text.to_owned()))
         });
-        KeySettings { encryption_key: key.map(|(key, _)| key), old: old.unwrap_or_default(), webhook_secret }
+        let webhook_user = self.optional("WEBHOOK_USER", |text| {
+            let address = EmailAddress::parse(text).map_err(|why| why.to_string())?;
+            Ok(address.folded().to_owned())
+        });
+        if webhook_user.is_some() && webhook_secret.is_none() {
+            let text = "has no effect without WEBHOOK_SECRET: POST /webhook knows nobody".to_owned();
+            self.add(Severity::Warning, "WEBHOOK_USER", text, None);
+        }
+        KeySettings {
+            encryption_key: key.map(|(key, _)| key),
+            old: old.unwrap_or_default(),
+            webhook_secret,
+            webhook_user,
+        }
     }
 
     fn database(&mut self) -> Option<DatabaseSettings> {
@@ -336,6 +350,7 @@ impl Reader<'_> {
         }
         let limits = Limits {
             order_rate: self.value("RATE_LIMIT_ORDERS", parse::order_rate)?,
+            signal_rate: self.value("RATE_LIMIT_SIGNALS", parse::signal_rate)?,
             session_idle: self.value("SESSION_IDLE", parse::duration)?,
             session_lifetime: self.value("SESSION_LIFETIME", parse::duration)?,
             step_up: self.value("STEP_UP_TTL", parse::duration)?,

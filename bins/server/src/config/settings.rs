@@ -1,6 +1,7 @@
 //! The settings, typed. None of them shows a secret by `Debug`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub struct KeySettings {
     pub old: Vec<SecretString>,
     /// `WEBHOOK_SECRET`.
     pub webhook_secret: Option<SecretString>,
+    /// `WEBHOOK_USER`, folded.
+    pub webhook_user: Option<String>,
 }
 
 /// An account at Alpaca.
@@ -176,6 +179,8 @@ pub enum Market {
 /// Limits and lives.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// `RATE_LIMIT_SIGNALS`: of a hook in a minute; `None`: off.
+    pub signal_rate: Option<NonZeroU32>,
     /// `RATE_LIMIT_ORDERS`; `None`: off.
     pub order_rate: Option<OrderRate>,
     /// `SESSION_IDLE`.

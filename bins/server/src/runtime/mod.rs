@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use plimsoll_api::signals::{BuiltinHook, SignalSettings};
 use plimsoll_api::state::ApiSettings;
 use plimsoll_api::ws::WsSettings;
 use plimsoll_auth::{AccountPolicy, SessionPolicy};
@@ -268,6 +269,15 @@ pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<A
         trusted_proxies: settings.trusted_proxies.clone(),
         body_within: BODY_WITHIN,
         order_rate: settings.limits.order_rate,
+        signals: SignalSettings {
+            per_minute: settings.limits.signal_rate,
+            builtin: settings
+                .keys
+                .webhook_secret
+                .clone()
+                .zip(settings.keys.webhook_user.clone())
+                .map(|(secret, user)| BuiltinHook { secret, user }),
+        },
         submit_within: (
             delta(settings.timings.submit_deadline_market),
             delta(settings.timings.submit_deadline_other),

@@ -41,6 +41,7 @@ use self::ids::SystemIds;
 pub(crate) use self::ids::{new_order_id, random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
 use crate::outbound::{self, OutboundParts};
+use crate::signals;
 use crate::trading::{self, BrokerServers, Connections, SeedKeys, TradingError, TradingParts};
 use crate::upkeep::{self, UpkeepParts};
 use crate::workers::JobParts;
@@ -202,6 +203,13 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         postman: parts.postman,
     })?;
     let outbound = outbound::start(OutboundParts { job: job.clone(), sender: parts.webhooks.clone() })?;
+    let signals = signals::start(signals::SignalParts {
+        job: job.clone(),
+        gateway: connections.clone(),
+        client_order_ids: Arc::clone(&keys) as _,
+        ids: Arc::new(SystemIds(Arc::clone(&clock))),
+        submit_within: parts.api.submit_within,
+    })?;
     let upkeep = upkeep::start(UpkeepParts {
         job,
         policy: Arc::clone(&parts.api.policy),
@@ -262,7 +270,8 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     shutdown.step(Phase::Requests, "requests under way", move |_| handle.block_on(http.stop(true)));
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let began = Instant::now();
-        outbound.stop(limit / 2);
+        signals.stop(limit / 2);
+        outbound.stop(limit.saturating_sub(began.elapsed()) / 2);
         mails.stop(limit.saturating_sub(began.elapsed()));
         upkeep.stop(limit.saturating_sub(began.elapsed()));
         let limit = limit.saturating_sub(began.elapsed());

@@ -99,6 +99,20 @@ impl TradingGateway for Connections {
         })
     }
 
+    fn known_asset(&self, user: UserId, symbol: &Symbol) -> Option<BrokerAsset> {
+        let connection = self.connected(user).ok()?;
+        let seen = connection.seen();
+        let (at, asset) = seen.assets.get(symbol)?;
+        asset.clone().filter(|_| at.elapsed() < ASSET_LIFE.0)
+    }
+
+    fn known_account(&self, user: UserId) -> Option<SeenAccount> {
+        let connection = self.connected(user).ok()?;
+        let (at, as_of, account) = connection.seen().account.clone()?;
+        let environment = connection.environment.as_str();
+        (at.elapsed() < ACCOUNT_FRESH).then_some(SeenAccount { account, environment, as_of, stale: false })
+    }
+
     fn account(&self, user: UserId) -> BoxFuture<'_, Result<SeenAccount, GatewayError>> {
         Box::pin(async move {
             let connection = self.connected(user)?;

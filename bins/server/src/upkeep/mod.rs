@@ -9,7 +9,9 @@ mod clean_up;
 mod dead_letters;
 mod ending_tokens;
 mod old_deliveries;
+mod old_signals;
 mod records;
+mod silent_hooks;
 mod two_factor_resets;
 mod unfinished_sign_ins;
 
@@ -66,6 +68,8 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         every: checkpoint,
         retention: parts.audit_retention,
     };
+    let signals = old_signals::OldSignals::new(&job.timings, Arc::clone(&clock));
+    let silence = job.timings.signal_silence;
     let deliveries = old_deliveries::OldDeliveries::new(&job.timings, Arc::clone(&clock));
     let batches = |work: Batch| Batches { policy: Arc::clone(&policy), clock: Arc::clone(&clock), work };
     let workers = job
@@ -77,6 +81,8 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         .handle(records::KIND, retry, records::OldRecords)
         .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
         .handle(old_deliveries::KIND, retry, deliveries)
+        .handle(old_signals::KIND, retry, signals)
+        .handle(silent_hooks::KIND, retry, batches(silent_hooks::batch))
         .handle(audit_log::KIND, retry, audit_log)
         .start(THREADS, &job.wake)?;
     let schedules = [
@@ -87,6 +93,8 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         (records::KIND, sweep),
         (clean_up::KIND, clean),
         (old_deliveries::KIND, clean),
+        (old_signals::KIND, clean),
+        (silent_hooks::KIND, silence),
         (audit_log::KIND, checkpoint),
     ];
     let schedules = schedules.map(|(kind, every)| Schedule::new(QUEUE, kind, every));

@@ -9,6 +9,8 @@ pub mod broker;
 pub mod dev;
 pub mod fills;
 pub mod health;
+pub mod hooks;
+pub mod inbound;
 pub mod openapi;
 pub mod orders;
 pub mod outbound;

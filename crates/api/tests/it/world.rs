@@ -211,6 +211,7 @@ impl World {
             default_wait: Duration::from_millis(50),
             session_cache: Duration::ZERO,
             parallel_hashes: 2,
+            signals: plimsoll_api::signals::SignalSettings::default(),
         };
         change(&mut settings);
         let allowed_origins = settings.cors_origins.iter().chain([&url]).cloned().collect();

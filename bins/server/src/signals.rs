@@ -1,0 +1,190 @@
+//! The jobs that follow signals up: those whose request could not decide, and the second order of a reversal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use plimsoll_api::gateway::TradingGateway;
+use plimsoll_api::signals::act::{
+    ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_next, read_again, refuse,
+};
+use plimsoll_api::signals::facts::{NoFacts, asked, known};
+use plimsoll_api::state::IdSource;
+use plimsoll_auth::{Act, ClientInfo};
+use plimsoll_core_domain::Clock;
+use plimsoll_core_domain::signals::{Reason, Refusal};
+use plimsoll_reliability::jobs::{
+    Handler, Job, JobContext, JobFailure, JobQueue, Settled, Settlement, Workers,
+};
+use plimsoll_storage::platform::orders::ClientOrderIds;
+use plimsoll_storage::platform::signals::{InboundHook, Outcome, PendingSignal};
+use plimsoll_storage::{Db, Tx};
+
+use crate::workers::JobParts;
+
+/// Threads that do them.
+const THREADS: usize = 2;
+
+/// What following signals up needs of the rest of the server.
+pub struct SignalParts {
+    /// What all job threads need.
+    pub job: JobParts,
+    /// The brokers.
+    pub gateway: Arc<dyn TradingGateway>,
+    /// Client order ids.
+    pub client_order_ids: Arc<dyn ClientOrderIds>,
+    /// Ids of orders.
+    pub ids: Arc<dyn IdSource>,
+    /// How long a market order may wait before it is sent, and any other.
+    pub submit_within: (TimeDelta, TimeDelta),
+}
+
+/// Starts the threads.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn start(parts: SignalParts) -> std::io::Result<Workers<Db>> {
+    let policy = parts.job.timings.internal();
+    let handler = ActOnSignal {
+        clock: Arc::clone(&parts.job.clock),
+        gateway: parts.gateway,
+        client_order_ids: parts.client_order_ids,
+        ids: parts.ids,
+        submit_within: parts.submit_within,
+    };
+    parts.job.runner(SIGNALS_QUEUE).handle(ACT_ON_SIGNAL, policy, handler).start(THREADS, &parts.job.wake)
+}
+
+struct ActOnSignal {
+    clock: Arc<dyn Clock>,
+    gateway: Arc<dyn TradingGateway>,
+    client_order_ids: Arc<dyn ClientOrderIds>,
+    ids: Arc<dyn IdSource>,
+    submit_within: (TimeDelta, TimeDelta),
+}
+
+/// How a look at a signal ends.
+enum Next {
+    Decided,
+    LookAgain,
+}
+
+impl ActOnSignal {
+    fn asked(
+        &self,
+        payload: &SignalPayload,
+        hook: InboundHook,
+        signal: &PendingSignal,
+    ) -> Result<Asked, Refusal> {
+        let (message, symbol) = read_again(&signal.body)?;
+        let ip = signal.ip.as_deref().and_then(|ip| ip.parse().ok());
+        let act =
+            Act { client: ClientInfo::new(ip, None), request_id: None, session: None, at: self.clock.now() };
+        Ok(Asked {
+            signal: payload.signal_id,
+            hook,
+            message,
+            symbol,
+            act,
+            order: self.ids.order_id(),
+            submit_within: self.submit_within,
+        })
+    }
+
+    /// Why a signal is not followed any more, whatever the broker says.
+    fn lapsed(
+        &self,
+        context: &JobContext<'_, Db>,
+        hook: &InboundHook,
+        signal: &PendingSignal,
+    ) -> Option<Refusal> {
+        if !hook.settings.enabled {
+            return Some(Refusal::new(Reason::HookDisabled, "the hook was switched off meanwhile"));
+        }
+        let timings = context.timings();
+        let within = if signal.order.is_some() { timings.signal_reversal } else { timings.signal_act };
+        let deadline = signal.received_at + TimeDelta::from_std(within).unwrap_or(TimeDelta::MAX);
+        (self.clock.now() > deadline)
+            .then(|| Refusal::new(Reason::TooLate, format!("{} s have passed", within.as_secs())))
+    }
+}
+
+impl Handler<Db> for ActOnSignal {
+    fn run(&self, context: &JobContext<'_, Db>, job: &Job) -> Result<Settled, JobFailure> {
+        let payload: SignalPayload = job.decode()?;
+        let (user, id) = (payload.user_id, payload.signal_id);
+        let look = || Settlement::Snooze { after: context.timings().signal_look };
+        let seen = context.transaction(|tx| {
+            let Some(signal) = tx.pending_signal(user, id)? else { return Ok(None) };
+            let hook = tx.hook(user, signal.hook)?;
+            if hook.is_none() {
+                // Whatever was still to come ends with its hook.
+                let refusal = Refusal::new(Reason::HookDisabled, "the hook was deleted meanwhile");
+                let outcome = Outcome { refusal: Some(refusal), ..Outcome::default() };
+                tx.settle_signal(user, id, &outcome, self.clock.now())?;
+            }
+            Ok(hook.map(|hook| (signal, hook)))
+        })?;
+        let Some((signal, hook)) = seen else { return context.finish(&Settlement::Done) };
+        let lapsed = self.lapsed(context, &hook, &signal);
+        let asked_for = match self.asked(&payload, hook, &signal) {
+            Ok(asked) => asked,
+            Err(why) => return Err(JobFailure::permanent(format!("a stored signal does not read: {why}"))),
+        };
+        let sizing = asked_for.hook.settings.rules.sizing;
+        let facts = match lapsed {
+            Some(refusal) => Err(refusal),
+            None => match known(&*self.gateway, user, &asked_for.symbol, &sizing) {
+                Some(facts) => Ok(facts),
+                None => {
+                    let call = asked(&*self.gateway, user, &asked_for.symbol, &sizing);
+                    match context.wait(context.timings().broker_call, call) {
+                        Ok(Ok(facts)) => Ok(facts),
+                        Ok(Err(NoFacts::Refused(refusal))) => Err(refusal),
+                        Ok(Err(NoFacts::Away { retry_after })) => {
+                            let after = retry_after.max(context.timings().signal_look);
+                            return context.finish(&Settlement::Snooze { after: after.min(LONGEST_SNOOZE) });
+                        }
+                        Err(_) => return context.finish(&look()),
+                    }
+                }
+            },
+        };
+        context.transaction(|tx: &mut Tx<'_>| {
+            tx.lock_trading_account(user)?;
+            let next = match tx.pending_signal(user, id)? {
+                None => Next::Decided,
+                Some(signal) => self.act(tx, &asked_for, &signal, &facts)?,
+            };
+            let settlement = match next {
+                Next::Decided => Settlement::Done,
+                Next::LookAgain => look(),
+            };
+            context.settle(tx, settlement)
+        })
+    }
+}
+
+/// A signal is looked at again by then, however long the broker asks for.
+const LONGEST_SNOOZE: Duration = Duration::from_secs(5);
+
+impl ActOnSignal {
+    fn act(
+        &self,
+        tx: &mut Tx<'_>,
+        asked: &Asked,
+        signal: &PendingSignal,
+        facts: &Result<plimsoll_api::signals::facts::Facts, Refusal>,
+    ) -> Result<Next, JobFailure> {
+        let ids = &*self.client_order_ids;
+        let decision = match (facts, signal.order.zip(signal.target)) {
+            (Err(refusal), _) => refuse(tx, asked, refusal.clone())?,
+            (Ok(facts), Some(second)) => decide_next(tx, asked, facts, second, ids)?,
+            (Ok(facts), None) => decide(tx, asked, facts, ids)?,
+        };
+        Ok(match decision {
+            Decision::Made { outcome, .. } if !outcome.pending => Next::Decided,
+            Decision::Made { .. } | Decision::Later => Next::LookAgain,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Deciding on a signal, inside a transaction: by the request that brought it, by the job that follows it up, or for a trial.
+
+use chrono::TimeDelta;
+use plimsoll_auth::Act;
+use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::order::{NewOrder, OrderSize, OrderSource, OrderStatus, SourceKind};
+use plimsoll_core_domain::signals::{Fields, Known, Message, Place, Reason, Refusal, Wanted, symbol_of};
+use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol};
+use plimsoll_storage::Tx;
+use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey};
+use plimsoll_storage::platform::signals::{Ground, InboundHook, Outcome};
+use rust_decimal::Decimal;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::facts::Facts;
+
+/// The queue of the jobs that follow signals up.
+pub const SIGNALS_QUEUE: &str = "signals";
+/// Their kind.
+pub const ACT_ON_SIGNAL: &str = "act_on_signal";
+
+/// Their payload.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SignalPayload {
+    /// Whose.
+    pub user_id: plimsoll_core_domain::UserId,
+    /// Which.
+    pub signal_id: Uuid,
+}
+
+/// A signal in question.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its id.
+    pub signal: Uuid,
+    /// Its hook.
+    pub hook: InboundHook,
+    /// What it says.
+    pub message: Message,
+    /// What is traded.
+    pub symbol: Symbol,
+    /// From where it came, and when it is decided on.
+    pub act: Act,
+    /// The id of the order, should there be one.
+    pub order: OrderId,
+    /// How long a market order may wait before it is sent, and any other.
+    pub submit_within: (TimeDelta, TimeDelta),
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is written.
+    Made {
+        /// How it ends.
+        outcome: Outcome,
+        /// The order that was accepted now.
+        terms: Option<Box<NewOrder>>,
+    },
+    /// Orders in the symbol are under way: later.
+    Later,
+}
+
+/// What a stored signal says: the same as when it came.
+///
+/// # Errors
+/// Why it says nothing that could be followed.
+pub fn read_again(body: &str) -> Result<(Message, Symbol), Refusal> {
+    let message = Message::read(&Fields::parse(body.as_bytes())?)?;
+    let symbol = symbol_of(&message.ticker, message.exchange.as_deref())?;
+    Ok((message, symbol))
+}
+
+/// Decides on a signal, and accepts the order that follows.
+///
+/// # Errors
+/// The store's own.
+pub fn decide(
+    tx: &mut Tx<'_>,
+    asked: &Asked,
+    facts: &Facts,
+    ids: &dyn ClientOrderIds,
+) -> Result<Decision, StoreError> {
+    let (user, now) = (asked.hook.user, asked.act.at);
+    let ground = match ground(tx, asked)? {
+        Ok(ground) => ground,
+        Err(refusal) => return refuse(tx, asked, refusal),
+    };
+    if let Some(stated) = asked.message.position {
+        let place = Place {
+            sent_at: asked.message.sent_at,
+            target: stated.signed(),
+            previous: asked.message.previous.and_then(plimsoll_core_domain::signals::Stated::signed),
+        };
+        if ground.last.is_some_and(|last| place.precedes(&last)) {
+            let detail = "a signal that was sent after it came first";
+            return refuse(tx, asked, Refusal::new(Reason::Superseded, detail));
+        }
+        tx.supersede_signals(user, asked.hook.id, asked.signal, &asked.symbol, now)?;
+        if ground.under_way > 0 {
+            return Ok(Decision::Later);
+        }
+    }
+    let rules = &asked.hook.settings.rules;
+    let wanted = tradable(asked, facts)
+        .and_then(|()| Wanted::of(&asked.message, rules, &asked.symbol, &known(&ground, facts)))
+        .and_then(|wanted| whole(wanted, facts));
+    match wanted {
+        Ok(wanted) => follow(tx, asked, facts, wanted, None, ids),
+        Err(refusal) => refuse(tx, asked, refusal),
+    }
+}
+
+/// Decides on the second order of a reversal, once the first one is final.
+///
+/// # Errors
+/// The store's own.
+pub fn decide_next(
+    tx: &mut Tx<'_>,
+    asked: &Asked,
+    facts: &Facts,
+    (first, target): (OrderId, Decimal),
+    ids: &dyn ClientOrderIds,
+) -> Result<Decision, StoreError> {
+    let ground = match ground(tx, asked)? {
+        Ok(ground) => ground,
+        Err(refusal) => return refuse(tx, asked, refusal),
+    };
+    let Some(order) = tx.order(ground.account, first)? else {
+        return refuse(
+            tx,
+            asked,
+            Refusal::new(Reason::CloseNotFilled, "the first order is of another account"),
+        );
+    };
+    if !order.status.is_final() {
+        return Ok(Decision::Later);
+    }
+    if order.status != OrderStatus::Filled {
+        let detail = format!("the first order ended as {}", order.status.as_str());
+        return refuse(tx, asked, Refusal::new(Reason::CloseNotFilled, detail));
+    }
+    let rules = &asked.hook.settings.rules;
+    let wanted = tradable(asked, facts)
+        .and_then(|()| Wanted::towards(target, &asked.message, rules, &asked.symbol, &known(&ground, facts)))
+        .and_then(|wanted| whole(wanted, facts));
+    match wanted {
+        Ok(wanted) if wanted.more => {
+            let detail = format!("the position is {} after the first order", ground.held);
+            refuse(tx, asked, Refusal::new(Reason::CloseNotFilled, detail))
+        }
+        Ok(wanted) => follow(tx, asked, facts, wanted, Some(first), ids),
+        Err(refusal) => refuse(tx, asked, refusal),
+    }
+}
+
+/// Writes that a signal is not followed, or not further.
+///
+/// # Errors
+/// The store's own.
+pub fn refuse(tx: &mut Tx<'_>, asked: &Asked, refusal: Refusal) -> Result<Decision, StoreError> {
+    let outcome = Outcome { refusal: Some(refusal), ..Outcome::default() };
+    tx.settle_signal(asked.hook.user, asked.signal, &outcome, asked.act.at)?;
+    Ok(Decision::Made { outcome, terms: None })
+}
+
+/// Under the account's lock.
+fn ground(tx: &mut Tx<'_>, asked: &Asked) -> Result<Result<Ground, Refusal>, StoreError> {
+    let none = || Err(Refusal::new(Reason::NoAccount, "no broker account is connected"));
+    let Some(account) = tx.lock_trading_account(asked.hook.user)? else { return Ok(none()) };
+    let Some(ground) = tx.ground(account, asked.hook.id, asked.signal, &asked.symbol)? else {
+        return Ok(none());
+    };
+    let environment = asked.hook.settings.environment;
+    if ground.environment != environment {
+        let detail = format!("the hook is for {environment}, the account trades {}", ground.environment);
+        return Ok(Err(Refusal::new(Reason::WrongEnvironment, detail)));
+    }
+    Ok(Ok(ground))
+}
+
+fn known(ground: &Ground, facts: &Facts) -> Known {
+    Known { held: ground.held, price: facts.price, equity: facts.equity, asset: facts.asset.clone() }
+}
+
+fn tradable(asked: &Asked, facts: &Facts) -> Result<(), Refusal> {
+    if facts.asset.tradable {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::NotTradable, format!("{} is not traded at the moment", asked.symbol)))
+}
+
+fn whole(wanted: Wanted, facts: &Facts) -> Result<Wanted, Refusal> {
+    let by_part = wanted.order.as_ref().is_some_and(|order| match order.size {
+        OrderSize::Notional(_) => true,
+        OrderSize::Qty(qty) => !qty.is_whole(),
+    });
+    if by_part && !facts.asset.fractionable && facts.asset.class != "crypto" {
+        let detail = format!("{} trades in whole units", facts.asset.symbol);
+        return Err(Refusal::new(Reason::InvalidOrder, detail));
+    }
+    Ok(wanted)
+}
+
+/// Accepts the order of a decision. `first`: it is the second one, after this.
+fn follow(
+    tx: &mut Tx<'_>,
+    asked: &Asked,
+    facts: &Facts,
+    wanted: Wanted,
+    first: Option<OrderId>,
+    ids: &dyn ClientOrderIds,
+) -> Result<Decision, StoreError> {
+    let (user, now) = (asked.hook.user, asked.act.at);
+    let Some(terms) = wanted.order else {
+        let outcome =
+            Outcome { note: Some(Reason::NothingToDo), target: wanted.target, ..Outcome::default() };
+        tx.settle_signal(user, asked.signal, &outcome, now)?;
+        return Ok(Decision::Made { outcome, terms: None });
+    };
+    let key = match first {
+        None => asked.signal.to_string(),
+        Some(_) => format!("{}:2", asked.signal),
+    };
+    let hook = asked.hook.id.to_string();
+    let detail = json!({ "signal_id": asked.signal, "hook_id": hook });
+    let accept = AcceptOrder {
+        id: asked.order,
+        user,
+        key: AcceptKey::Internal(InternalKey::Signal(key)),
+        reference_price: facts.price.or(asked.message.price),
+        closes: wanted.closes,
+        terms,
+        source: OrderSource { kind: SourceKind::Webhook, id: Some(hook) },
+        audit: asked.act.entry("order.create", AuditOutcome::Success, None, Some(user), detail),
+        submit_within: asked.submit_within,
+        now,
+    };
+    let refusal = |reason, detail: String| Err(Refusal::new(reason, detail));
+    let accepted = match tx.accept_order(&accept, ids)? {
+        Accepted::New { order, .. } => Ok(order.id),
+        Accepted::Twin(order) => Ok(order),
+        Accepted::Risk(risk) if risk.rule.is_halt() => refusal(Reason::TradingHalted, risk.to_string()),
+        Accepted::Risk(risk) => refusal(Reason::RiskLimit, risk.to_string()),
+        Accepted::NoAccount => refusal(Reason::NoAccount, "no broker account is connected".to_owned()),
+        Accepted::AccountDisabled => {
+            refusal(Reason::AccountDisabled, "the broker account is disabled".to_owned())
+        }
+        Accepted::LiveDisabled => {
+            refusal(Reason::LiveDisabled, "orders with real money are not allowed".to_owned())
+        }
+        Accepted::TooMuch { closable } => {
+            let left = closable.max(Decimal::ZERO);
+            refusal(Reason::OpenOrders, format!("open orders leave {left} of the position to be closed"))
+        }
+        Accepted::Key(_) => {
+            let why = "a key of the platform's own was answered like a request's";
+            return Err(StoreError::new(StoreErrorKind::Other, why));
+        }
+    };
+    let order = match accepted {
+        Ok(order) => order,
+        Err(refusal) => return refuse(tx, asked, refusal),
+    };
+    let outcome = Outcome {
+        pending: wanted.more,
+        target: wanted.target,
+        order: first.or(Some(order)),
+        next_order: first.map(|_| order),
+        ..Outcome::default()
+    };
+    tx.settle_signal(user, asked.signal, &outcome, now)?;
+    Ok(Decision::Made { outcome, terms: Some(Box::new(accept.terms)) })
+}
