@@ -13,9 +13,7 @@ use plimsoll_api::state::IdSource;
 use plimsoll_auth::{Act, ClientInfo};
 use plimsoll_core_domain::Clock;
 use plimsoll_core_domain::signals::{Reason, Refusal};
-use plimsoll_reliability::jobs::{
-    Handler, Job, JobContext, JobFailure, JobQueue, Settled, Settlement, Workers,
-};
+use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement, Workers};
 use plimsoll_storage::platform::orders::ClientOrderIds;
 use plimsoll_storage::platform::signals::{InboundHook, Outcome, PendingSignal};
 use plimsoll_storage::{Db, Tx};

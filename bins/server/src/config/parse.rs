@@ -88,12 +88,13 @@ pub fn order_rate(text: &str) -> Result<Option<OrderRate>, String> {
 ///
 /// # Errors
 /// A sentence that says how rates are written.
-pub fn signal_rate(text: &str) -> Result<Option<NonZeroU32>, String> {
+pub(super) fn signal_rate(text: &str) -> Result<Option<NonZeroU32>, String> {
     if text == "off" {
         return Ok(None);
     }
     let rate = text.trim().strip_suffix("/min").and_then(|number| number.parse().ok());
-    rate.map(Some).ok_or_else(|| format!("`{text}` is no rate: write signals a minute, such as 60/min, or off"))
+    rate.map(Some)
+        .ok_or_else(|| format!("`{text}` is no rate: write signals a minute, such as 60/min, or off"))
 }
 
 /// A web address without path, query and user, such as `https://trade.example.org`; without a slash at its end.

@@ -165,11 +165,15 @@ pub fn refuse(tx: &mut Tx<'_>, asked: &Asked, refusal: Refusal) -> Result<Decisi
     Ok(Decision::Made { outcome, terms: None })
 }
 
-/// Under the account's lock.
+/// How things stand; under the account's lock where that matters.
 fn ground(tx: &mut Tx<'_>, asked: &Asked) -> Result<Result<Ground, Refusal>, StoreError> {
     let none = || Err(Refusal::new(Reason::NoAccount, "no broker account is connected"));
-    let Some(account) = tx.lock_trading_account(asked.hook.user)? else { return Ok(none()) };
-    let Some(ground) = tx.ground(account, asked.hook.id, asked.signal, &asked.symbol)? else {
+    let user = asked.hook.user;
+    // A plain order is one whatever is held; a target must not count what another order changes meanwhile.
+    if asked.message.position.is_some() && tx.lock_trading_account(user)?.is_none() {
+        return Ok(none());
+    }
+    let Some(ground) = tx.ground(user, asked.hook.id, asked.signal, &asked.symbol)? else {
         return Ok(none());
     };
     let environment = asked.hook.settings.environment;

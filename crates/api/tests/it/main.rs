@@ -19,6 +19,7 @@ mod outbound;
 mod refused_logins;
 mod registration;
 mod reset;
+mod signals;
 mod story;
 mod timing;
 mod two_factor;

@@ -1,6 +1,8 @@
 //! Signals from outside: how they are read, what a hook allows, and which orders follow from them. Nothing here knows a
 //! database, a broker or the time of day.
 
+#[cfg(test)]
+mod examples;
 mod fields;
 mod message;
 mod number;

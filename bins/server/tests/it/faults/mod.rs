@@ -18,6 +18,7 @@ mod postgres;
 mod proxy;
 mod server;
 mod starts;
+mod signals;
 mod sweep;
 mod trap;
 mod watcher;

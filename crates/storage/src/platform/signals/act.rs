@@ -102,14 +102,14 @@ impl Tx<'_> {
         Ok(row.map(|row| AccountId(row.id)))
     }
 
-    /// How things stand for a symbol at this moment. After [`lock_trading_account`](Self::lock_trading_account) it holds
+    /// How things stand for a symbol at this moment; `None` without an account. After [`lock_trading_account`](Self::lock_trading_account) it holds
     /// until the transaction ends.
     ///
     /// # Errors
     /// The store's own.
     pub fn ground(
         &mut self,
-        account: AccountId,
+        user: UserId,
         hook: Uuid,
         signal: Uuid,
         symbol: &Symbol,
@@ -122,14 +122,15 @@ impl Tx<'_> {
              FROM accounts a LEFT JOIN positions p ON p.account_id = a.id AND p.symbol = ? \
              LEFT JOIN LATERAL (SELECT s.id, s.sent_at, s.stated_target, s.stated_previous FROM signals s \
                WHERE s.hook_id = ? AND s.id <> ? AND s.symbol = ? AND s.verdict = 'accepted' \
-                 AND s.stated_target IS NOT NULL ORDER BY s.id DESC LIMIT 1) l ON true WHERE a.id = ?",
+                 AND s.stated_target IS NOT NULL ORDER BY s.id DESC LIMIT 1) l ON true \
+             WHERE a.user_id = ? AND a.broker = 'alpaca' AND a.state <> 'inactive'",
         )
         .bind::<Text, _>(symbol.as_str())
         .bind::<Text, _>(symbol.as_str())
         .bind::<SqlUuid, _>(hook)
         .bind::<SqlUuid, _>(signal)
         .bind::<Text, _>(symbol.as_str())
-        .bind::<BigInt, _>(account.0)
+        .bind::<BigInt, _>(user.0)
         .get_result::<GroundRow>(self.conn())
         .optional()
         .store()?;
