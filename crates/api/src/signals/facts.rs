@@ -40,7 +40,7 @@ pub fn known(gateway: &dyn TradingGateway, user: UserId, symbol: &Symbol, sizing
     }
     let asset = gateway.known_asset(user, symbol)?;
     let equity = if sizing.needs_equity() { Some(gateway.known_account(user)?.account.equity) } else { None };
-    Some(Facts { asset, price: gateway.price(user, symbol), equity })
+    Some(Facts { asset, price: gateway.price_seen(user, symbol), equity })
 }
 
 /// Asks the broker for what is not known.
@@ -80,5 +80,5 @@ pub async fn asked(
     } else {
         None
     };
-    Ok(Facts { asset, price: gateway.price(user, symbol), equity })
+    Ok(Facts { asset, price: gateway.price_seen(user, symbol), equity })
 }
