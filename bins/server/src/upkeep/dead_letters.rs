@@ -5,6 +5,7 @@ use plimsoll_auth::AccountPolicy;
 use plimsoll_auth::ports::VaultStore;
 use plimsoll_auth::vault::{Alert, Audience};
 use plimsoll_core_domain::StoreError;
+use plimsoll_reliability::submit::BROKER_QUEUE;
 use plimsoll_storage::Tx;
 
 use super::Progress;
@@ -35,7 +36,9 @@ pub(super) fn batch(
             "{} jobs of kind {} were given up, one of them with: {error}. See GET /admin/dead-letters?kind={}.",
             new.letters, new.kind, new.kind
         );
-        alerts.push(Alert { message, severity: "critical" });
+        // what an order waits for cannot wait; elsewhere it may be no more than an address that nobody has
+        let severity = if new.queue == BROKER_QUEUE { "critical" } else { "warning" };
+        alerts.push(Alert { message, severity });
     }
     for alert in &alerts {
         tx.alert(Audience::Administrators, alert, now)?;

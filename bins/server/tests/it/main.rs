@@ -6,6 +6,7 @@ mod canary;
 mod cli;
 mod config;
 mod connections;
+mod dead_letters;
 mod demo;
 mod docs;
 mod faults;

@@ -146,6 +146,8 @@ struct Highest {
 #[derive(QueryableByName)]
 struct UntoldRow {
     #[diesel(sql_type = Text)]
+    queue: String,
+    #[diesel(sql_type = Text)]
     kind: String,
     #[diesel(sql_type = BigInt)]
     letters: i64,
@@ -167,6 +169,8 @@ pub struct ReplayJob {
 /// Dead letters of a kind that administrators have not heard of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UntoldLetters {
+    /// The queue.
+    pub queue: String,
     /// The kind.
     pub kind: String,
     /// How many.
@@ -431,8 +435,9 @@ impl Tx<'_> {
             "WITH untold AS MATERIALIZED (SELECT id FROM jobs \
                WHERE state = 'dead' AND resolved_at IS NULL AND told_at IS NULL ORDER BY id LIMIT ? FOR UPDATE), \
              told AS (UPDATE jobs j SET told_at = now() FROM untold WHERE j.id = untold.id \
-               RETURNING j.kind, j.last_error) \
-             SELECT kind, count(*) AS letters, max(last_error) AS error FROM told GROUP BY kind ORDER BY kind",
+               RETURNING j.queue, j.kind, j.last_error) \
+             SELECT queue, kind, count(*) AS letters, max(last_error) AS error FROM told \
+             GROUP BY queue, kind ORDER BY queue, kind",
         )
         .bind::<BigInt, _>(limit(most))
         .load::<UntoldRow>(self.conn())
@@ -440,6 +445,7 @@ impl Tx<'_> {
         Ok(rows
             .into_iter()
             .map(|row| UntoldLetters {
+                queue: row.queue,
                 kind: row.kind,
                 letters: u64::try_from(row.letters).unwrap_or_default(),
                 error: row.error,

@@ -1,5 +1,7 @@
 //! Idempotency keys: what was answered under one is answered again, by any process, and acts once.
 
+use std::time::Duration;
+
 use reqwest::Method;
 
 use super::desk::{market, resting};
@@ -37,7 +39,10 @@ async fn a_twin_of_a_running_request_is_told_to_wait() {
     let (mut world, ann) = World::with_one(Setup::default()).await;
     world.serve("two").await;
     let urls = [world.url(0), world.url(1)];
-    let trap = world.instances[0].proxy.set(Wanted::text("COMMIT").of("http"), Moment::Before, Deed::Hold);
+    let proxy = &world.instances[0].proxy;
+    let claimed = Wanted::text("idempotency_keys").of("http");
+    let claimed = proxy.set(claimed, Moment::Before, Deed::Delay(Duration::ZERO));
+    let trap = proxy.set(Wanted::text("COMMIT").of("http").after(&claimed), Moment::Before, Deed::Hold);
     let (desk, url) = (ann.clone(), urls[0].clone());
     let first = tokio::spawn(async move { desk.order(&url, "slow", &market("buy")).await });
     until("the first request is about to commit", async || trap.acted() == 1).await;
@@ -91,7 +96,8 @@ async fn of_a_hundred_twins_one_acts() {
 /// gets the same client order id, and has one order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_a_lost_order_has_the_same_client_order_id() {
-    let (world, ann) = World::with_one(Setup::default()).await;
+    // at its real pace no reconciliation finds the order at the broker meanwhile
+    let (world, ann) = World::with_one(Setup::default().pace(1.0)).await;
     let url = world.url(0);
     let first = ann.insist(&[&url], "lost", &resting()).await;
     let (id, client_id) = (first.text_of("id"), first.text_of("client_order_id"));
