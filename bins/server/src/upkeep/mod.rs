@@ -8,6 +8,7 @@ mod audit_log;
 mod clean_up;
 mod dead_letters;
 mod ending_tokens;
+mod halts;
 mod old_deliveries;
 mod old_signals;
 mod records;
@@ -77,6 +78,7 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         .handle(two_factor_resets::KIND, retry, batches(two_factor_resets::batch))
         .handle(unfinished_sign_ins::KIND, retry, batches(unfinished_sign_ins::batch))
         .handle(ending_tokens::KIND, retry, batches(ending_tokens::batch))
+        .handle(halts::KIND, retry, batches(halts::batch))
         .handle(dead_letters::KIND, retry, batches(dead_letters::batch))
         .handle(records::KIND, retry, records::OldRecords)
         .handle(clean_up::KIND, retry, clean_up::CleanUp::new(Arc::clone(&policy), Arc::clone(&clock)))
@@ -89,6 +91,7 @@ pub fn start(parts: UpkeepParts) -> std::io::Result<UpkeepHandle> {
         (two_factor_resets::KIND, sweep),
         (unfinished_sign_ins::KIND, sweep),
         (ending_tokens::KIND, sweep),
+        (halts::KIND, sweep),
         (dead_letters::KIND, sweep),
         (records::KIND, sweep),
         (clean_up::KIND, clean),

@@ -19,6 +19,7 @@ mod outbound;
 mod refused_logins;
 mod registration;
 mod reset;
+mod risk;
 mod signals;
 mod story;
 mod timing;

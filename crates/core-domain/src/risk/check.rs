@@ -14,7 +14,7 @@ pub struct Candidate<'a> {
     pub terms: &'a NewOrder,
     /// A recent price, for an order that names none.
     pub reference: Option<Price>,
-    /// It was asked for as a close, and is known to be none that goes too far: no limit is in its way.
+    /// No limit is in its way, only a halt: it is a close that goes not too far, or was held against limits before.
     pub closes: bool,
     /// The size of the order that it replaces; that one counts in the exposure no more.
     pub replaces: Option<OrderSize>,
@@ -82,7 +82,7 @@ fn refuse(rule: RiskRule, limit: impl ToString, actual: impl ToString) -> Result
     Err(RiskRefusal { rule, limit: limit.to_string(), actual: actual.to_string() })
 }
 
-/// Holds an order that is to be accepted, or to replace another one, against halts and limits: halts first.
+/// Holds an order that is to be accepted, sent, or to replace another one, against halts and limits: halts first.
 ///
 /// # Errors
 /// The first rule that is in the way.
@@ -107,19 +107,6 @@ pub fn check(
         return Ok(());
     }
     check_limits(order, limits, exposure)
-}
-
-/// Whether an order that was accepted and not sent yet may still go out; `exposure` does not count the order itself.
-///
-/// # Errors
-/// The halt that is in its way.
-pub fn may_go_out(terms: &NewOrder, halts: Halts, exposure: &Exposure) -> Result<(), RiskRefusal> {
-    match halts.in_force() {
-        Some((level, rule)) if !reduces(terms, level, exposure) => {
-            refuse(rule, level, against(terms, exposure))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether an order makes its position smaller, as a level means it. An order by amount has no number of units, and

@@ -7,7 +7,7 @@ mod loss;
 
 use std::fmt;
 
-pub use check::{Candidate, Exposure, check, may_go_out};
+pub use check::{Candidate, Exposure, check};
 pub use halt::{HaltCause, HaltLevel, Halts};
 pub use limits::{LimitError, MAX_COUNT, MAX_SYMBOLS, RiskLimits};
 pub use loss::{Look, LossMark, look};

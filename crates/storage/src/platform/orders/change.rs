@@ -121,7 +121,7 @@ impl Tx<'_> {
                 account,
                 terms: &terms,
                 reference: None,
-                without: Some(old.id),
+                without: &[old.id],
                 last_minute: limits.max_orders_per_minute.unwrap_or(0),
                 now,
             })?;

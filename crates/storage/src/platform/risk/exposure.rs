@@ -1,13 +1,12 @@
 //! What an account holds and has open, and what its risk allows.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::sql_types::{BigInt, Bool, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{QueryableByName, RunQueryDsl};
-use plimsoll_core_domain::order::{NewOrder, Order, OrderStatus};
-use plimsoll_core_domain::risk::{Exposure, Halts, MAX_COUNT, RiskLimits, RiskRefusal, may_go_out};
-use plimsoll_core_domain::{AccountId, OrderId, Price, StoreError};
+use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus};
+use plimsoll_core_domain::risk::{Candidate, Exposure, Halts, MAX_COUNT, RiskLimits, RiskRefusal, check};
+use plimsoll_core_domain::{AccountId, OrderId, Price, Quantity, StoreError};
 use rust_decimal::Decimal;
-use uuid::Uuid;
 
 use super::{halts_of, limits_of};
 use crate::db::Tx;
@@ -23,8 +22,8 @@ pub struct ExposureQuery<'a> {
     pub terms: &'a NewOrder,
     /// A recent price, for open orders that name none.
     pub reference: Option<Price>,
-    /// An order that does not count.
-    pub without: Option<OrderId>,
+    /// Orders that do not count.
+    pub without: &'a [OrderId],
     /// At most so many orders of the last minute are counted; 0 counts none.
     pub last_minute: u32,
     /// Now.
@@ -61,7 +60,7 @@ const EXPOSURE: &str = "WITH p AS MATERIALIZED (SELECT qty, last_price FROM posi
          notional - filled_value AS amount, \
          CASE WHEN side = 'buy' THEN coalesce(limit_price, greatest(stop_price, r.mark)) \
            ELSE greatest(limit_price, stop_price, r.mark) END AS price \
-       FROM orders, r WHERE account_id = ? AND closed_at IS NULL AND id <> ?) \
+       FROM orders, r WHERE account_id = ? AND closed_at IS NULL AND id <> ALL(?)) \
      SELECT coalesce((SELECT qty FROM p), 0) AS position, (SELECT last_price FROM p) AS last_price, \
        coalesce(sum(units) FILTER (WHERE mine), 0) AS open_units, \
        least(round(coalesce(sum(units * price) FILTER (WHERE mine), 0), 6), 1000000000000000000) AS open_value, \
@@ -87,7 +86,7 @@ impl Tx<'_> {
             .bind::<Text, _>(symbol)
             .bind::<Text, _>(query.terms.side.as_str())
             .bind::<BigInt, _>(account)
-            .bind::<SqlUuid, _>(query.without.map_or(Uuid::nil(), |id| id.0))
+            .bind::<Array<SqlUuid>, _>(query.without.iter().map(|id| id.0).collect::<Vec<_>>())
             .bind::<BigInt, _>(account)
             .bind::<BigInt, _>(i64::from(query.last_minute.min(MAX_COUNT)))
             .bind::<Timestamptz, _>(query.now - TimeDelta::minutes(1))
@@ -144,14 +143,28 @@ impl Tx<'_> {
         if halts.level().is_none() || !waits || order.parent_id.is_some() {
             return Ok(None);
         }
+        // A replacement takes the place of its old order, and may be what that one was.
+        let old = match order.replaces {
+            Some(old) => self.order(order.account_id, old)?,
+            None => None,
+        };
+        let without: Vec<OrderId> = [Some(order.id), order.replaces].into_iter().flatten().collect();
         let exposure = self.exposure(&ExposureQuery {
             account: order.account_id,
             terms: &order.terms,
             reference: None,
-            without: Some(order.id),
+            without: &without,
             last_minute: 0,
             now: order.created_at,
         })?;
-        Ok(may_go_out(&order.terms, halts, &exposure).err())
+        let left = old.and_then(|old| old.open_qty()).and_then(|left| Quantity::new(left).ok());
+        // Limits were held against it when it was accepted.
+        let candidate = Candidate {
+            terms: &order.terms,
+            reference: None,
+            closes: true,
+            replaces: left.map(OrderSize::Qty),
+        };
+        Ok(check(&candidate, &RiskLimits::default(), halts, &exposure).err())
     }
 }

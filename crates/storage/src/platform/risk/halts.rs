@@ -100,7 +100,7 @@ macro_rules! select_halt {
     };
 }
 
-/// A job for each account that has something open or held, unless one waits already. Its worker looks at the level again
+/// A job for each account that has something open or, to be flattened, held, unless one waits already. Its worker looks at the level again
 /// under the account's lock before it is done, so that none is missed.
 macro_rules! insert_jobs {
     ($which:literal) => {
@@ -108,8 +108,12 @@ macro_rules! insert_jobs {
             "INSERT INTO jobs (queue, kind, max_attempts, dedup_key, payload) \
              SELECT ?, ?, ?, a.id::text, jsonb_build_object('account_id', a.id) FROM accounts a WHERE ",
             $which,
-            "(EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL) \
-              OR EXISTS (SELECT FROM positions p WHERE p.account_id = a.id AND p.qty <> 0)) ORDER BY a.id \
+            "(EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL \
+                AND o.source_kind <> 'external') \
+              OR EXISTS (SELECT FROM positions p WHERE p.account_id = a.id AND (p.qty - coalesce((SELECT \
+                sum(CASE WHEN o.side = 'buy' THEN o.filled_qty ELSE -o.filled_qty END) FROM orders o \
+                WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.source_kind = 'external'), 0)) \
+                * p.qty > 0 AND 'flatten' IN (a.halt_user, a.halt_global))) ORDER BY a.id \
              ON CONFLICT (kind, dedup_key) WHERE state IN ('ready', 'leased', 'held') DO NOTHING"
         )
     };
@@ -236,7 +240,19 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn enforce(&mut self, text: &'static str, user: Option<UserId>) -> Result<(), StoreError> {
+    /// Gives a job to every account whose halt is not carried out and that has none: something came late, or its job is dead.
+    /// Answers how many.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn sweep_halts(&mut self) -> Result<usize, StoreError> {
+        let cancels = insert_jobs!(
+            "(a.halt_user IN ('cancel_open', 'flatten') OR a.halt_global IN ('cancel_open', 'flatten')) AND "
+        );
+        self.enforce(cancels, None)
+    }
+
+    fn enforce(&mut self, text: &'static str, user: Option<UserId>) -> Result<usize, StoreError> {
         let mut insert = prepared(text)
             .bind::<Text, _>(BROKER_QUEUE)
             .bind::<Text, _>(ENFORCE_HALT)
@@ -244,10 +260,11 @@ impl Tx<'_> {
         if let Some(user) = user {
             insert = insert.bind::<BigInt, _>(user.0);
         }
-        if insert.execute(self.conn()).store()? > 0 {
+        let made = insert.execute(self.conn()).store()?;
+        if made > 0 {
             self.wake(job_topic(BROKER_QUEUE));
         }
-        Ok(())
+        Ok(made)
     }
 
     pub(super) fn alert(

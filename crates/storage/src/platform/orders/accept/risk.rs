@@ -35,7 +35,7 @@ impl Tx<'_> {
             account,
             terms,
             reference: accept.reference_price,
-            without: None,
+            without: &[],
             last_minute: limits.max_orders_per_minute.unwrap_or(0),
             now: accept.now,
         })?;
