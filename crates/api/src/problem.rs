@@ -177,6 +177,12 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "A request with this idempotency key still runs. Ask again after the time in Retry-After.",
     ),
     kind("order_not_open", 409, "Order not open", "The order is final and cannot be changed any more."),
+    kind(
+        "not_replaceable",
+        422,
+        "Order cannot be replaced now",
+        "The order is open and takes no replacement at this moment: it is not working at the broker yet, or another change of it is under way. Nothing was changed.",
+    ),
     kind("payload_too_large", 413, "Payload too large", "A body may have 64 KiB."),
     kind("uri_too_long", 414, "Address too long", "Path and query may have 8 KiB."),
     kind("headers_too_large", 431, "Headers too large", "All headers together may have 16 KiB."),

@@ -103,6 +103,12 @@ timings! {
     probe_late = 30 * SECOND,
     /// An order that was sent must have been missing for this long before it counts as not sent.
     not_sent_after = MINUTE,
+    /// First look for an order that counts as not sent; each further pause is as long as it has been away.
+    watch_first = MINUTE,
+    /// Until pauses reach this one.
+    watch_longest = 12 * HOUR,
+    /// How long after it was last sent an order that counts as not sent is looked for.
+    watch_keep = 7 * DAY,
     /// How long a cancel waits for an order whose fate is not known yet before it looks again.
     cancel_wait = SECOND,
     /// Pause before a cancel is asked for again that the broker did not answer clearly or at all.

@@ -34,6 +34,7 @@ use plimsoll_reliability::jobs::{Listening, StopReport, Workers};
 use plimsoll_reliability::leases::LeaseStore;
 use plimsoll_reliability::submit::{
     BROKER_QUEUE, CANCEL_ORDER, CancelOrder, REPLACE_ORDER, ReplaceOrderJob, SUBMIT_ORDER, SubmitOrderJob,
+    WATCH_ORDER, WatchOrder,
 };
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
@@ -159,6 +160,7 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         .leaving(move || elsewhere.picture().elsewhere.clone())
         .handle(SUBMIT_ORDER, query, SubmitOrderJob::new(brokers.clone()))
         .handle(CANCEL_ORDER, query, CancelOrder::new(brokers.clone()))
+        .handle(WATCH_ORDER, query, WatchOrder::new(brokers.clone()))
         .handle(REPLACE_ORDER, query, ReplaceOrderJob::new(brokers))
         .handle(SYNC_ORDER, query, sync)
         .handle(ENFORCE_HALT, timings.internal(), halts)

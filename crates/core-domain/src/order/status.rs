@@ -247,6 +247,7 @@ pub const TRANSITIONS: &[(OrderStatus, &[OrderStatus])] = &[
             DoneForDay,
             Suspended,
             Held,
+            Conflict,
         ],
     ),
     (Filled, &[]),

@@ -14,7 +14,10 @@ use super::BROKER_QUEUE;
 use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
 use super::protocol::{bump, illegal, lock, observe};
 use super::step::sent_for;
-use crate::jobs::{Handler, Job, JobContext, JobFailure, JobStore, NewJob, Settled, Settlement, TimedOut};
+use super::watch::{WatchPayload, watch_pause, watched_for};
+use crate::jobs::{
+    Handler, Job, JobContext, JobFailure, JobQueue, JobStore, NewJob, Settled, Settlement, TimedOut,
+};
 use crate::retry::ErrorClass;
 
 /// The kind of [`CancelOrder`].
@@ -102,22 +105,35 @@ where
     for<'a> S::Tx<'a>: SubmitStore,
 {
     context.transaction(|tx| {
-        let LockedOrder { order, now, .. } = lock(tx, id)?;
+        let locked = lock(tx, id)?;
+        let timings = context.timings();
+        if let Some(left) = watched_for(&locked, timings) {
+            // Should it come alive, it is to be canceled then: that makes this job due.
+            let after = watch_pause(&locked, timings, left);
+            return context.settle(tx, Settlement::Snooze { after }).map(Plan::Settled);
+        }
+        let LockedOrder { order, now, .. } = locked;
         match order.status {
             status if status.is_final() => context.settle(tx, Settlement::Done).map(Plan::Settled),
             OrderStatus::PendingSubmit => {
                 // after a first try it stays revivable, should the broker show it after all
                 let never_sent = order.submit.attempts == 0;
-                let to = if never_sent { OrderStatus::Canceled } else { OrderStatus::NotSent };
+                let (to, settlement) = if never_sent {
+                    (OrderStatus::Canceled, Settlement::Done)
+                } else {
+                    (OrderStatus::NotSent, Settlement::Snooze { after: timings.watch_first })
+                };
                 let mut after = order.clone();
                 after.move_to(to, Some("canceled before it was sent"), now).map_err(illegal)?;
                 bump(&order, &mut after, now);
-                let settled = context.settle(tx, Settlement::Done)?;
+                let settled = context.settle(tx, settlement)?;
+                if !never_sent {
+                    tx.enqueue(&WatchPayload::job(&order, timings))?;
+                }
                 tx.save_order(&order, &after, &OrderEvent::Withdrawn, now)?;
                 Ok(Plan::Settled(settled))
             }
             OrderStatus::Submitting | OrderStatus::Unknown => {
-                let timings = context.timings();
                 let after =
                     (sent_for(&order.submit, now) / 8).clamp(timings.cancel_wait, longest_wait(timings));
                 context.settle(tx, Settlement::Snooze { after }).map(Plan::Settled)

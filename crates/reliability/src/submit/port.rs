@@ -28,6 +28,8 @@ pub enum OrderEvent<'a> {
     Taken(&'a BrokerOrder),
     /// It was found at the broker by its client id. It may bring legs.
     Found(&'a BrokerOrder),
+    /// It counted as not sent, and the broker shows it after all. It may bring legs.
+    Revived(&'a BrokerOrder),
     /// The broker refused it. Of a replacement: the old order goes on.
     Rejected {
         /// The broker's own code.
@@ -59,6 +61,7 @@ impl<'a> OrderEvent<'a> {
             Self::Submitting => "submitting",
             Self::Taken(_) => "taken",
             Self::Found(_) => "found",
+            Self::Revived(_) => "revived",
             Self::Rejected { .. } => "rejected",
             Self::PutOff => "put_off",
             Self::Unclear => "unclear",
@@ -75,9 +78,11 @@ impl<'a> OrderEvent<'a> {
     #[must_use]
     pub const fn seen(&self) -> Option<&'a BrokerOrder> {
         match self {
-            Self::Taken(seen) | Self::Found(seen) | Self::Conflict(seen) | Self::CancelRefused(seen) => {
-                Some(seen)
-            }
+            Self::Taken(seen)
+            | Self::Found(seen)
+            | Self::Revived(seen)
+            | Self::Conflict(seen)
+            | Self::CancelRefused(seen) => Some(seen),
             _ => None,
         }
     }
@@ -96,7 +101,8 @@ pub trait SubmitStore {
 
     /// Writes a changed order and all that follows from the change: a line of history where the status moved, stream
     /// events, audit, exposure, the legs that the broker's order brings, a task to fetch fills when
-    /// `after.unbooked_qty()` is positive, an alert on [`OrderEvent::Conflict`]. `before` is the order as it was locked;
+    /// `after.unbooked_qty()` is positive, an alert on [`OrderEvent::Conflict`] and [`OrderEvent::Revived`]; after the
+    /// latter a cancel that waits for the order is due at once. `before` is the order as it was locked;
     /// the two may differ in nothing but their notes.
     ///
     /// # Errors

@@ -7,10 +7,11 @@ use plimsoll_core_domain::broker::{Broker, BrokerError, BrokerOrder, Dedupe, Ord
 use plimsoll_core_domain::order::{IllegalMove, ObserveError, Order, OrderStatus};
 use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId};
 
-use super::compare::compare;
+use super::compare::{Difference, compare};
 use super::outcome::{Outcome, classify};
 use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
 use super::step::{Absent, Step, next_step, sent_for};
+use super::watch::WatchPayload;
 use crate::jobs::{JobContext, JobFailure, JobQueue, JobStore, Settled, Settlement, TimedOut};
 
 /// Longest page of the broker's order list.
@@ -244,9 +245,9 @@ where
                 observe(after, seen, now)?;
                 Ok((Settlement::Done, Some(OrderEvent::Found(seen))))
             }
+            Err(_) if before.status == OrderStatus::Conflict => Ok((Settlement::Done, None)),
             Err(difference) => {
-                let reason =
-                    format!("the broker holds another order under this id: its {difference} differs");
+                let reason = differs(difference);
                 pass_through_submitting(after, now)?;
                 after.move_to(OrderStatus::Conflict, Some(&reason), now).map_err(illegal)?;
                 Ok((Settlement::Dead { error: reason }, Some(OrderEvent::Conflict(seen))))
@@ -273,10 +274,9 @@ where
             after.move_to(OrderStatus::PendingSubmit, Some(reason), now).map_err(illegal)?;
             let attempt = u32::try_from(before.submit.attempts).unwrap_or(1);
             let locked = LockedOrder { order: before.clone(), now, forbidden: None };
-            let after = retry_after.unwrap_or_else(|| {
-                let pause = self.context.timings().broker_query().delay(attempt, jitter, None);
-                pause.min(until_deadline(&locked))
-            });
+            let pause = self.context.timings().broker_query().delay(attempt, jitter, None);
+            // at its deadline it ends, which asks nothing of the broker
+            let after = retry_after.unwrap_or(pause).min(until_deadline(&locked));
             Ok((Settlement::Snooze { after }, Some(OrderEvent::PutOff)))
         })
     }
@@ -310,7 +310,8 @@ where
 
     fn look_later(&self, locked: &LockedOrder, retry_after: Option<Duration>) -> Result<Settled, JobFailure> {
         let mut after = retry_after.unwrap_or_else(|| self.pause(&locked.order, locked.now));
-        if locked.order.status == OrderStatus::PendingSubmit && retry_after.is_none() {
+        if locked.order.status == OrderStatus::PendingSubmit {
+            // at its deadline it ends, which asks nothing of the broker
             after = after.min(until_deadline(locked));
         }
         self.context.finish(&Settlement::Snooze { after })
@@ -360,6 +361,9 @@ where
         after.move_to(OrderStatus::NotSent, Some(reason), now).map_err(illegal)?;
         bump(before, &mut after, now);
         let settled = self.context.settle(tx, Settlement::Done)?;
+        if before.submit.attempts > 0 {
+            tx.enqueue(&WatchPayload::job(before, self.context.timings()))?;
+        }
         tx.save_order(before, &after, &OrderEvent::NotSent, now)?;
         Ok(settled)
     }
@@ -372,6 +376,11 @@ where
         let elapsed = sent_for(&order.submit, now).min(Duration::from_secs(7 * 24 * 60 * 60));
         self.context.timings().probe_pause(elapsed)
     }
+}
+
+/// Why an order is in conflict.
+pub(super) fn differs(difference: Difference) -> String {
+    format!("the broker holds another order under this id: its {difference} differs")
 }
 
 pub(super) fn lock<T: SubmitStore>(tx: &mut T, id: OrderId) -> Result<LockedOrder, JobFailure> {

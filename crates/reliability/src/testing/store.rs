@@ -13,7 +13,7 @@ use super::faults::Faults;
 use crate::idempotency::{Claimed, IdempotencyStore, KeyClaim, KeyRecord, StoredReply};
 use crate::jobs::{Job, JobId, JobState, JobStore, Wake};
 use crate::leases::{FenceToken, LeaseStore, LiveLease};
-use crate::submit::{LockedOrder, OrderEvent, SubmitStore};
+use crate::submit::{CANCEL_ORDER, LockedOrder, OrderEvent, SubmitStore};
 
 /// A job's row.
 #[derive(Clone, Debug)]
@@ -379,6 +379,14 @@ impl SubmitStore for MemoryTx<'_> {
                 after.id,
                 "not what was locked, or not moved on",
             ));
+        }
+        if matches!(event, OrderEvent::Revived(_)) {
+            let key = after.id.to_string();
+            for row in self.state.jobs.values_mut().filter(|row| row.state == JobState::Ready) {
+                if row.job.kind == CANCEL_ORDER && row.job.dedup_key.as_deref() == Some(key.as_str()) {
+                    row.run_at = self.now;
+                }
+            }
         }
         self.state.history.push((after.id, event.cause()));
         self.state.orders.insert(after.id, after.clone());

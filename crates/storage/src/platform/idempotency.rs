@@ -1,10 +1,12 @@
 //! Idempotency keys of routes whose effect and reply are one transaction.
 
-use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text};
+use std::time::Duration;
+
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
-use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, UserId};
 use plimsoll_reliability::idempotency::{
-    Claimed, Fingerprint, IdempotencyStore, KeyClaim, KeyRecord, StoredReply,
+    Claimed, Fingerprint, IdempotencyKey, IdempotencyStore, KeyClaim, KeyRecord, StoredReply,
 };
 
 use crate::db::Tx;
@@ -83,6 +85,40 @@ impl IdempotencyStore for Tx<'_> {
 }
 
 impl Tx<'_> {
+    /// Writes the order that a claimed key stands for under it, with a provisional reply: the key's request waits for what
+    /// becomes of the order, and a twin of it is told so for `in_flight` from now.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn leave_key_open(
+        &mut self,
+        user: UserId,
+        key: &IdempotencyKey,
+        order: OrderId,
+        reply: &StoredReply,
+        in_flight: Duration,
+    ) -> Result<(), StoreError> {
+        let status = i16::try_from(reply.status)
+            .map_err(|_| StoreError::new(StoreErrorKind::Other, "a status beyond 32767"))?;
+        let changed = prepared(
+            "UPDATE idempotency_keys SET order_id = ?, status = ?, body = ?, \
+             in_flight_until = clock_timestamp() + ? * interval '1 millisecond' \
+             WHERE user_id = ? AND key = ? AND provisional",
+        )
+        .bind::<SqlUuid, _>(order.0)
+        .bind::<SmallInt, _>(status)
+        .bind::<Binary, _>(reply.body.as_slice())
+        .bind::<BigInt, _>(i64::try_from(in_flight.as_millis()).unwrap_or(i64::MAX))
+        .bind::<BigInt, _>(user.0)
+        .bind::<Text, _>(key.as_str())
+        .execute(self.conn())
+        .store()?;
+        if changed == 1 {
+            return Ok(());
+        }
+        Err(StoreError::new(StoreErrorKind::Other, "the claimed key vanished inside its transaction"))
+    }
+
     /// Deletes expired keys, at most `batch`.
     ///
     /// # Errors

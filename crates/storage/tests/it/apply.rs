@@ -215,3 +215,70 @@ fn a_replacement_is_for_what_is_left() {
     let old = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
     assert_eq!(old.status, OrderStatus::PendingReplace);
 }
+
+fn alerts(world: &World) -> usize {
+    world.events().iter().filter(|kind| *kind == "system_alert").count()
+}
+
+#[test]
+fn an_order_that_counted_as_not_sent_comes_alive_once_and_its_cancel_is_due() {
+    let world = World::new();
+    let id = world.sent(market("SPY", Side::Buy, 10));
+    world
+        .test
+        .execute(&format!("UPDATE orders SET status = 'not_sent', closed_at = now() WHERE id = '{id}'"));
+    world.test.execute(&format!(
+        "INSERT INTO jobs (queue, kind, max_attempts, dedup_key, payload, run_at) \
+         VALUES ('broker', 'cancel_order', 8, '{id}', '{{}}', now() + interval '3 hours')"
+    ));
+    for second in 2..5 {
+        world.apply(&report(seen(&world, id, OrderStatus::New, 2, 0), vec![]), second);
+    }
+    let order = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
+    assert_eq!((order.status, order.closed_at), (OrderStatus::New, None));
+    assert_eq!(alerts(&world), 1);
+    assert_eq!(world.count("jobs WHERE kind = 'cancel_order' AND run_at <= now()"), 1);
+}
+
+#[test]
+fn another_order_under_an_orders_id_is_a_conflict_and_nothing_of_it_is_taken() {
+    for status in ["pending_submit", "submitting", "unknown", "not_sent"] {
+        let world = World::new();
+        let id = world.sent(market("SPY", Side::Buy, 10));
+        world.test.execute(&format!("UPDATE orders SET status = '{status}' WHERE id = '{id}'"));
+        let mut other = seen(&world, id, OrderStatus::Filled, 4, 7);
+        other.qty = Some(7.into());
+        for second in 4..7 {
+            world.apply(&report(other.clone(), vec![execution(7, 7, "100")]), second);
+        }
+        let order = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
+        assert_eq!((order.status, order.filled_qty), (OrderStatus::Conflict, Decimal::ZERO), "{status}");
+        assert!(order.status_reason.unwrap().contains("quantity differs"));
+        assert_eq!((alerts(&world), world.count("fills"), world.count("positions")), (1, 0, 0), "{status}");
+    }
+}
+
+#[test]
+fn an_order_that_is_not_live_takes_no_replacement_and_stays_as_it_is() {
+    use plimsoll_core_domain::broker::ReplaceOrder;
+    use plimsoll_storage::platform::orders::{NewReplacement, ReplaceWish};
+    let world = World::new();
+    let id = world.sent(market("SPY", Side::Buy, 10));
+    for (n, status) in
+        ["pending_submit", "submitting", "unknown", "accepted", "pending_cancel", "pending_replace"]
+            .into_iter()
+            .enumerate()
+    {
+        world.test.execute(&format!("UPDATE orders SET status = '{status}' WHERE id = '{id}'"));
+        let new = NewReplacement {
+            id: plimsoll_core_domain::OrderId(uuid::Uuid::from_u128(u128::try_from(n).unwrap() + 1)),
+            client_order_id: format!("replacement-{n}").parse().unwrap(),
+            deadline: at(100),
+        };
+        let change = ReplaceOrder { qty: Some("12".parse().unwrap()), ..ReplaceOrder::default() };
+        let wish =
+            world.db.run_blocking(|tx| tx.wish_replace(world.account, id, &change, new, at(4))).unwrap();
+        assert!(matches!(&wish, ReplaceWish::NotNow(order) if order.status.as_str() == status), "{wish:?}");
+    }
+    assert_eq!((world.count("orders"), world.count("jobs WHERE kind = 'replace_order'")), (1, 0));
+}

@@ -162,16 +162,18 @@ pub(crate) fn client_order_id(world: &World, id: OrderId) -> String {
 }
 
 pub(crate) fn seen(world: &World, id: OrderId, status: OrderStatus, second: i64, filled: i64) -> BrokerOrder {
+    let order = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
+    let terms = order.terms;
     BrokerOrder {
         id: format!("b-{id}").parse().unwrap(),
         client_order_id: client_order_id(world, id),
-        symbol: "SPY".into(),
-        side: Some(Side::Buy),
-        order_type: Some(OrderType::Market),
+        symbol: terms.symbol.to_string(),
+        side: Some(terms.side),
+        order_type: Some(terms.pricing.order_type()),
         time_in_force: Some(TimeInForce::Day),
         class: None,
         role: None,
-        qty: Some(10.into()),
+        qty: terms.qty().map(Quantity::get),
         notional: None,
         limit_price: None,
         stop_price: None,

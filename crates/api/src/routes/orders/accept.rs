@@ -128,7 +128,7 @@ pub(crate) async fn replay(
     }
 }
 
-async fn answer(
+pub(super) async fn answer(
     state: &AppState,
     user: UserId,
     key: &IdempotencyKey,
@@ -230,7 +230,7 @@ async fn check_instrument(state: &AppState, user: UserId, terms: &NewOrder) -> R
 }
 
 /// Waits for the broker's verdict on an order; `None` when it does not come in time.
-async fn verdict(
+pub(super) async fn verdict(
     state: &AppState,
     user: UserId,
     id: OrderId,
@@ -268,7 +268,8 @@ fn reply_for(order: &Order, legs: &[Order]) -> Option<StoredReply> {
         PendingSubmit | Submitting | Unknown => None,
         Rejected => {
             let (code, words) = broker_words(order.status_reason.as_deref().unwrap_or("no reason given"));
-            let problem = Problem::new("order_rejected", format!("the broker refused the order: {words}"))
+            let what = if order.replaces.is_some() { "replacement" } else { "order" };
+            let problem = Problem::new("order_rejected", format!("the broker refused the {what}: {words}"))
                 .with("broker_code", code)
                 .with("broker_message", words)
                 .with("order_id", order.id.to_string());
@@ -281,7 +282,7 @@ fn reply_for(order: &Order, legs: &[Order]) -> Option<StoredReply> {
         }
         // A group is told whole.
         _ if order.terms.class != OrderClass::Simple && order.replaces.is_none() && legs.is_empty() => None,
-        _ => Some(StoredReply { status: 201, body: body() }),
+        _ => Some(StoredReply { status: if order.replaces.is_some() { 200 } else { 201 }, body: body() }),
     }
 }
 
@@ -297,7 +298,7 @@ fn broker_words(reason: &str) -> (Option<i64>, &str) {
 }
 
 /// Stores the final reply, then sends it. A reply that was stored meanwhile (by a retry that came late) holds.
-async fn finish(
+pub(super) async fn finish(
     state: &AppState,
     user: UserId,
     key: &IdempotencyKey,

@@ -7,6 +7,7 @@ pub mod get;
 pub mod list;
 pub mod place;
 pub mod replace;
+mod waited;
 
 use plimsoll_core_domain::order::Order;
 use plimsoll_core_domain::{AccountId, OrderId, UserId};

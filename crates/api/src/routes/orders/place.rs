@@ -74,7 +74,7 @@ pub struct StopLoss {
 pub struct PlaceQuery {
     /// How long to wait for the broker's verdict, 0 to 10,000 ms; 2,000 by default.
     #[param(maximum = 10000, minimum = 0)]
-    wait_ms: Option<u64>,
+    pub(super) wait_ms: Option<u64>,
 }
 
 impl PlaceOrder {

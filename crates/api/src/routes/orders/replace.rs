@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, patch, web};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::money::MoneyError;
-use plimsoll_core_domain::order::{Environment, TimeInForce, Trail};
+use plimsoll_core_domain::order::{Environment, Order, OrderStatus, TimeInForce, Trail};
 use plimsoll_core_domain::risk::RiskRefusal;
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{OrderId, Price, Quantity};
@@ -16,11 +16,13 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::accept::live_disabled;
+use super::accept::{Keyed, live_disabled};
+use super::place::{PlaceQuery, wait};
+use super::waited::ask;
 use super::{no_account, no_order, order_id};
 use crate::body::{Body, DecimalText, Decimals};
 use crate::caller::Caller;
-use crate::idempotent::{RequiredKey, fingerprint, run_once};
+use crate::idempotent::{RequiredKey, fingerprint};
 use crate::problem::Problem;
 use crate::routes::risk;
 use crate::schema;
@@ -75,15 +77,19 @@ impl Replace {
     }
 }
 
-/// Replaces an order by a new one: 202 with the replacement, whose state tells what became of it.
+/// Replaces an order by a new one: 200 with the replacement once the broker has it, 202 while that is not known.
+///
+/// An order that is not working at the broker yet, or of which a change is under way, cannot be replaced now: 422
+/// `not_replaceable` says why. When the broker refuses the replacement (422 `order_rejected`), the old order goes on.
 ///
 /// The `qty` of the request is the new total, with what is filled already; the replacement is an order of its own for what
 /// is left of it.
 #[utoipa::path(
-    params(("id" = String, Path, description = "The order's id."), ("Idempotency-Key" = String, Header)),
+    params(("id" = String, Path, description = "The order's id."), PlaceQuery, ("Idempotency-Key" = String, Header)),
     request_body = Replace,
     responses(
-        (status = 202, body = schema::Order),
+        (status = 200, body = schema::Order, description = "The broker has the replacement."),
+        (status = 202, body = schema::Order, description = "On disk; the broker's verdict is not known yet."),
         (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
@@ -103,19 +109,24 @@ pub async fn replace(
     caller: Caller,
     key: RequiredKey,
     path: web::Path<String>,
+    query: web::Query<PlaceQuery>,
     body: Body<Replace>,
 ) -> Result<HttpResponse, Problem> {
     state.count_order(caller.user)?;
     let id = order_id(&path)?;
+    let wait = wait(&state, query.wait_ms)?;
     let fingerprint = fingerprint("PATCH", &format!("/orders/{id}"), &body.raw)?;
     let change = body.value.into_domain()?;
     let (user, now) = (caller.user, state.clock.now());
     let (new_id, ids) = (state.ids.order_id(), state.client_order_ids.clone());
     let deadline = now + state.settings.submit_within.1;
     let idempotency_key = key.0.clone();
+    let keyed = Keyed { key: key.0, route: "PATCH /orders/{id}", fingerprint };
+    let detail = serde_json::json!({ "order_id": id, "replacement_id": new_id });
+    let entry = caller.audit("order.replace", AuditOutcome::Success, now, detail);
     let refused = Arc::new(OnceLock::new());
-    let (refusal, refuser) = (Arc::clone(&refused), caller.clone());
-    let reply = run_once(&state, user, key.0, "PATCH /orders/{id}", fingerprint, move |tx| {
+    let refusal = Arc::clone(&refused);
+    let reply = ask(&state, user, keyed, new_id, wait, move |tx| {
         let account = tx.account_of_user(user)?.ok_or_else(no_account)?;
         if account.environment == Environment::Live && !account.live_enabled {
             return Err(live_disabled());
@@ -127,15 +138,13 @@ pub async fn replace(
             deadline,
         };
         let replacement = wish(tx, account, id, change, new, now, &refused)?;
-        let detail = serde_json::json!({ "order_id": id, "replacement_id": replacement.id });
-        let entry = caller.audit("order.replace", AuditOutcome::Success, now, detail);
         tx.append_audit(Some(user), &entry)?;
         Ok(StoredReply { status: 202, body: json(&OrderView::new(&replacement, &[])).into_bytes() })
     })
     .await;
     if let Some(refusal) = refusal.get() {
         let detail = serde_json::json!({ "order_id": id });
-        risk::record_refusal(&state, &refuser, "order.replace", refusal, detail, now).await?;
+        risk::record_refusal(&state, &caller, "order.replace", refusal, detail, now).await?;
     }
     reply
 }
@@ -165,6 +174,7 @@ fn wish(
             format!("an order that is {} cannot be replaced", order.status),
         )
         .with("order_status", order.status.as_str())),
+        ReplaceWish::NotNow(order) => Err(not_now(&order)),
         ReplaceWish::Unfit(pointer, code, why) => Err(Problem::field(pointer, code, why)),
         ReplaceWish::Risk(refusal) => {
             // The transaction is taken back, so that the key stays free; the refusal goes on record after it.
@@ -173,4 +183,27 @@ fn wish(
         }
         ReplaceWish::Asked(order) => Ok(order),
     }
+}
+
+/// Why an order that is open takes no replacement at this moment.
+fn not_now(order: &Order) -> Problem {
+    let why = match order.status {
+        OrderStatus::PendingSubmit | OrderStatus::Submitting => {
+            "it is not at the broker yet: ask again when it is, or cancel it"
+        }
+        OrderStatus::Unknown => {
+            "whether it is at the broker is not known yet: ask again when it is, or cancel it"
+        }
+        OrderStatus::Accepted => {
+            "the broker holds it and does not work it yet, and replaces it only then: ask again later, or cancel it and place a new one"
+        }
+        OrderStatus::PendingCancel => "it is being canceled",
+        OrderStatus::PendingReplace => "another change of it is under way: ask again when that is done",
+        _ => "it rests at the broker and takes no change meanwhile: ask again later, or cancel it",
+    };
+    Problem::new(
+        "not_replaceable",
+        format!("the order is {} and cannot be replaced now: {why}", order.status),
+    )
+    .with("order_status", order.status.as_str())
 }

@@ -46,9 +46,10 @@ fn an_order_that_was_put_off_is_withdrawn_and_stays_revivable() {
     world.broker.answer_sends([Answer::Error(BrokerError::Throttled { retry_after: secs(30) })]);
     world.process(1, Faults::default()).run_due(1).unwrap();
     world.enqueue(&CancelPayload::job(&order)).unwrap();
-    world.settle_down();
+    world.watch_on();
     assert_eq!(world.store.order(order.id).status, OrderStatus::NotSent);
-    assert_eq!(world.broker.calls(), ["submit plm-1"]);
+    assert_eq!((world.broker.count("submit"), world.broker.count("cancel")), (1, 0));
+    assert!(world.store.jobs().iter().all(|row| row.state == JobState::Done), "the watch has an end");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod repeats;
 mod replaces;
 mod sends;
 mod tables;
+mod watches;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use super::{
     CANCEL_ORDER, CancelOrder, REPLACE_ORDER, ReplaceOrderJob, SUBMIT_ORDER, SubmitOrderJob, SubmitPayload,
+    WATCH_ORDER, WatchOrder,
 };
 use crate::Timings;
 use crate::jobs::{JobId, JobQueue, JobRunner, JobState, JobStore, NewJob};
@@ -118,20 +120,30 @@ impl World {
         process(&self.store, &self.broker, owner, faults)
     }
 
-    /// Healthy processes do what is left, each at its time, until no job is open or two days have passed.
+    /// Healthy processes do what is left, each at its time, until nothing is open but the watch over orders that were given
+    /// up, or ten days have passed.
     fn settle_down(&self) {
-        let until = self.store.now() + TimeDelta::days(2);
+        self.settle(|kind| kind != WATCH_ORDER);
+    }
+
+    /// The same until the watch has ended too.
+    fn watch_on(&self) {
+        self.settle(|_| true);
+    }
+
+    fn settle(&self, counts: impl Fn(&str) -> bool) {
+        let until = self.store.now() + TimeDelta::days(10);
         let healthy = self.process(99, Faults::default());
         loop {
             healthy.reap().unwrap();
             while healthy.run_due(10).unwrap() > 0 {}
             let jobs = self.store.jobs();
-            let next = jobs.iter().filter_map(|row| match row.state {
+            let open = jobs.iter().filter(|row| counts(&row.job.kind)).filter_map(|row| match row.state {
                 JobState::Ready => Some(row.run_at),
                 JobState::Leased => Some(row.lease_until + TimeDelta::milliseconds(1)),
                 _ => None,
             });
-            let Some(next) = next.min().filter(|next| *next < until) else { return };
+            let Some(next) = open.min().filter(|next| *next < until) else { return };
             self.store.advance((next - self.store.now()).to_std().unwrap_or_default());
         }
     }
@@ -154,6 +166,7 @@ fn process(store: &MemoryStore, broker: &FakeBroker, owner: u128, faults: Faults
     )
     .handle(SUBMIT_ORDER, timings.broker_query(), SubmitOrderJob::new(brokers.clone()))
     .handle(CANCEL_ORDER, timings.broker_query(), CancelOrder::new(brokers.clone()))
+    .handle(WATCH_ORDER, timings.broker_query(), WatchOrder::new(brokers.clone()))
     .handle(REPLACE_ORDER, timings.broker_query(), ReplaceOrderJob::new(brokers))
 }
 

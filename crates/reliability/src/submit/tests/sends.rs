@@ -155,9 +155,9 @@ fn a_late_appearance_revives_an_order_that_counted_as_not_sent() {
     world.broker.answer_sends([Answer::Late(secs(3_600)), Answer::Broken]);
     world.settle_down();
     assert_eq!(world.store.order(order.id).status, OrderStatus::NotSent);
-    let mut revived = world.store.order(order.id);
-    revived.observe(&world.broker.orders()[0], world.store.now()).unwrap();
-    assert_eq!(revived.status, OrderStatus::New);
+    world.watch_on();
+    assert_eq!(world.store.order(order.id).status, OrderStatus::New);
+    assert_eq!(world.store.history(order.id).last(), Some(&"revived"));
 }
 
 #[test]

@@ -3,14 +3,16 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::BrokerOrder;
 use plimsoll_core_domain::fill::{Booking, Execution, Fill, FillBook};
-use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, StateChange};
+use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, OrderStatus, StateChange};
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
+use plimsoll_reliability::submit::{Difference, OrderEvent, compare};
 use rust_decimal::Decimal;
 
 use super::events::{event, fill_event, order_event};
 use super::legs::leg_order;
+use super::submit::conflict;
 use super::write::HistoryLine;
 use crate::db::Tx;
 use crate::platform::portfolio::fill_id;
@@ -75,6 +77,16 @@ impl Tx<'_> {
         let Some(before) = found.map(|id| self.lock_order(account, id)).transpose()?.flatten() else {
             return Ok(Applied::UnknownOrder);
         };
+        if before.status == OrderStatus::Conflict {
+            return Ok(Applied::Known { id: before.id, unbooked: Decimal::ZERO, lacks_legs: false });
+        }
+        // Seen for the first time: is it the one that was meant? The size of a leg is the broker's.
+        if before.broker_order_id.is_none()
+            && before.parent_id.is_none()
+            && let Err(difference) = compare(&before.terms, &report.seen)
+        {
+            return self.in_conflict(&before, report, difference, now);
+        }
         let contradiction = |why| ApplyError::Contradiction { order: before.id, why };
         let mut after = before.clone();
         let mut lines: Vec<(i64, StateChange)> = Vec::new();
@@ -125,12 +137,20 @@ impl Tx<'_> {
             };
             self.insert_history(&after, &line)?;
         }
+        let revived = match (before.status, after.status) {
+            (OrderStatus::NotSent, status) if status != OrderStatus::NotSent => Some(self.revived(&after)?),
+            _ => None,
+        };
         let mut events = Vec::new();
         self.add_legs(&after, &report.seen, now, &mut events)?;
+        if revived.is_some() {
+            events.extend(self.settle_replaced(&after, &OrderEvent::Revived(&report.seen), now)?);
+        }
         let holding_events = self.book_fills(&after, &mut fills, now)?;
         events.extend(fills.iter().map(fill_event));
         let legs = self.legs_of(account, &[after.id])?;
         events.extend(order_event(&before, &after, &legs));
+        events.extend(revived);
         events.extend(holding_events);
         self.append_events(StreamId::User(after.user_id), &events, now)?;
         let lacks_legs = after.parent_id.is_none()
@@ -138,6 +158,39 @@ impl Tx<'_> {
             && after.terms.class != OrderClass::Simple
             && legs.is_empty();
         Ok(Applied::Known { id: after.id, unbooked: after.unbooked_qty(), lacks_legs })
+    }
+
+    /// The broker's order has the order's client id and is another one: nothing of it is taken over.
+    fn in_conflict(
+        &mut self,
+        before: &Order,
+        report: &OrderReport,
+        difference: Difference,
+        now: DateTime<Utc>,
+    ) -> Result<Applied, ApplyError> {
+        let illegal = |why| ApplyError::Contradiction { order: before.id, why: ObserveError::Move(why) };
+        let reason = format!("the broker holds another order under this id: its {difference} differs");
+        let mut after = before.clone();
+        if after.status == OrderStatus::PendingSubmit {
+            // the table's only way there
+            after.move_to(OrderStatus::Submitting, None, now).map_err(illegal)?;
+        }
+        after.move_to(OrderStatus::Conflict, Some(&reason), now).map_err(illegal)?;
+        self.update_order_row(&after)?;
+        let line = HistoryLine {
+            version: after.version,
+            at: now,
+            from: Some(before.status),
+            to: after.status,
+            cause: &report.cause,
+            detail: Some(&reason),
+        };
+        self.insert_history(&after, &line)?;
+        let mut events: Vec<NewEvent> = order_event(before, &after, &[]).into_iter().collect();
+        events.extend(self.settle_replaced(&after, &OrderEvent::Conflict(&report.seen), now)?);
+        events.push(conflict(&after));
+        self.append_events(StreamId::User(after.user_id), &events, now)?;
+        Ok(Applied::Known { id: after.id, unbooked: Decimal::ZERO, lacks_legs: false })
     }
 
     /// Writes the fills' rows and the position that they change.

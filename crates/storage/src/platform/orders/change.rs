@@ -34,8 +34,10 @@ pub enum CancelWish {
 pub enum ReplaceWish {
     /// No such order in this account.
     NoOrder,
-    /// It is final, or not at the broker yet, or a change of it is under way.
+    /// It is final.
     NotOpen(Box<Order>),
+    /// It is not final and takes no replacement now: it is not working at the broker yet, or a change is under way.
+    NotNow(Box<Order>),
     /// The change does not fit the order: which field, a stable code, and why.
     Unfit(&'static str, &'static str, String),
     /// A limit or a halt is in the way.
@@ -99,7 +101,12 @@ impl Tx<'_> {
         let replaceable =
             matches!(old.status, OrderStatus::New | OrderStatus::PartiallyFilled | OrderStatus::Held);
         let Some(target) = old.broker_order_id.clone().filter(|_| replaceable) else {
-            return Ok(ReplaceWish::NotOpen(Box::new(old)));
+            let old = Box::new(old);
+            return Ok(if old.status.is_final() {
+                ReplaceWish::NotOpen(old)
+            } else {
+                ReplaceWish::NotNow(old)
+            });
         };
         let mut terms = match changed_terms(&old, change) {
             Ok(terms) => terms,
@@ -173,7 +180,7 @@ impl Tx<'_> {
         now: DateTime<Utc>,
     ) -> Result<Vec<plimsoll_core_domain::stream::NewEvent>, StoreError> {
         let Some(old) = replacement.replaces else { return Ok(Vec::new()) };
-        let taken = matches!(change, OrderEvent::Taken(_) | OrderEvent::Found(_));
+        let taken = matches!(change, OrderEvent::Taken(_) | OrderEvent::Found(_) | OrderEvent::Revived(_));
         let refused = matches!(
             change,
             OrderEvent::Rejected { .. }

@@ -1,14 +1,14 @@
 //! The submit protocol's port on the store.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::{Environment, Order};
-use plimsoll_core_domain::stream::{EventKind, StreamId};
+use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::json;
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
-use plimsoll_reliability::jobs::{JobQueue, NewJob};
-use plimsoll_reliability::submit::{BROKER_QUEUE, LockedOrder, OrderEvent, SubmitStore};
+use plimsoll_reliability::jobs::{JobQueue, NewJob, job_topic};
+use plimsoll_reliability::submit::{BROKER_QUEUE, CANCEL_ORDER, LockedOrder, OrderEvent, SubmitStore};
 use serde::{Deserialize, Serialize};
 
 use super::events::{event, order_event};
@@ -84,7 +84,11 @@ impl SubmitStore for Tx<'_> {
             }
             _ => after,
         };
-        // The job first: in the lock order jobs stand before stream heads.
+        // Jobs first: in the lock order they stand before stream heads.
+        let revived = match change {
+            OrderEvent::Revived(_) => Some(self.revived(after)?),
+            _ => None,
+        };
         if after.unbooked_qty() > rust_decimal::Decimal::ZERO
             || change.seen().is_some_and(|seen| !seen.legs.is_empty())
         {
@@ -104,7 +108,7 @@ impl SubmitStore for Tx<'_> {
         }
         let mut events = Vec::new();
         let taken = match change {
-            OrderEvent::Taken(seen) | OrderEvent::Found(seen) => Some(*seen),
+            OrderEvent::Taken(seen) | OrderEvent::Found(seen) | OrderEvent::Revived(seen) => Some(*seen),
             _ => None,
         };
         if let Some(seen) = taken {
@@ -117,11 +121,9 @@ impl SubmitStore for Tx<'_> {
         };
         events.extend(order_event(before, after, &legs));
         events.extend(self.settle_replaced(after, change, now)?);
+        events.extend(revived);
         if matches!(change, OrderEvent::Conflict(_)) {
-            let message =
-                format!("order {} is another order at the broker: look at both before trading on", after.id);
-            let alert = serde_json::json!({ "message": message, "severity": "critical" });
-            events.push(event(EventKind::SystemAlert, json(&alert)));
+            events.push(conflict(after));
         }
         if events.is_empty() {
             return Ok(());
@@ -129,4 +131,37 @@ impl SubmitStore for Tx<'_> {
         self.append_events(StreamId::User(after.user_id), &events, now)?;
         Ok(())
     }
+}
+
+impl Tx<'_> {
+    /// An order that counted as not sent is alive: a cancel that waits for that is due at once. Answers the alert, for the
+    /// order's user; the log has it too, for whoever runs the platform.
+    pub(super) fn revived(&mut self, order: &Order) -> Result<NewEvent, StoreError> {
+        tracing::error!(order.id = %order.id, client_order_id = %order.client_order_id, status = %order.status, "an order that counted as not sent is at the broker");
+        let due = prepared(
+            "UPDATE jobs SET run_at = now() WHERE kind = ? AND dedup_key = ? AND state = 'ready' AND run_at > now()",
+        )
+        .bind::<Text, _>(CANCEL_ORDER)
+        .bind::<Text, _>(order.id.to_string())
+        .execute(self.conn())
+        .store()?;
+        if due > 0 {
+            self.wake(job_topic(BROKER_QUEUE));
+        }
+        let message = format!(
+            "order {} ({}) counted as not sent and is at the broker after all: it is {} there",
+            order.id, order.terms.symbol, order.status
+        );
+        Ok(alert(&message))
+    }
+}
+
+/// The alert of an order that is another one at the broker.
+pub(super) fn conflict(order: &Order) -> NewEvent {
+    tracing::error!(order.id = %order.id, client_order_id = %order.client_order_id, "the broker holds another order under an order's id");
+    alert(&format!("order {} is another order at the broker: look at both before trading on", order.id))
+}
+
+fn alert(message: &str) -> NewEvent {
+    event(EventKind::SystemAlert, json(&serde_json::json!({ "message": message, "severity": "critical" })))
 }
