@@ -105,13 +105,15 @@ async fn row_11_sessions_are_ended_in_the_middle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn row_15_the_orders_are_locked() {
     let (mut world, ann) = World::with_one(Setup::default()).await;
+    let bob = world.trader("bob").await;
+    world.trades(&bob, 0).await;
     let url = world.url(0);
     let mut psql = world.database.raw();
     psql.execute("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").unwrap();
     let mut tries = tokio::task::JoinSet::new();
-    for n in 0..3 {
-        let (ann, url) = (ann.clone(), url.clone());
-        tries.spawn(async move { ann.order(&url, &format!("locked-{n}"), &market("buy")).await.unwrap() });
+    for desk in [ann.clone(), bob.clone()] {
+        let url = url.clone();
+        tries.spawn(async move { desk.order(&url, "locked", &market("buy")).await.unwrap() });
     }
     for path in ["/auth/me", "/health/live", "/health/ready", "/positions", "/fills"] {
         let answer = ann.send(&url, Method::GET, path, None, None).await.unwrap();
@@ -124,10 +126,10 @@ async fn row_15_the_orders_are_locked() {
     }
     assert_eq!(world.instances[0].probe("ready").await, Some(200));
     psql.execute("COMMIT").unwrap();
-    for n in 0..3 {
-        ann.insist(&[&url], &format!("locked-{n}"), &market("buy")).await;
+    for desk in [ann, bob] {
+        desk.insist(&[&url], "locked", &market("buy")).await;
     }
-    assert_eq!(world.database.count("orders"), 3);
+    assert_eq!(world.database.count("orders"), 2);
     world.finish().await;
 }
 

@@ -24,6 +24,7 @@ pub use plimsoll_crypto::OrderOrigin;
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
 use rust_decimal::Decimal;
 
+use self::read::Read;
 use self::risk::Held;
 use self::write::Heads;
 use crate::db::Tx;
@@ -153,19 +154,33 @@ impl Tx<'_> {
     /// refusal leaves nothing behind but, where a limit or a halt is in the way, an audit entry; the transaction may go on.
     ///
     /// # Errors
-    /// Kind `Contention` when a twin holds the key right now; kind `Duplicate` when an order has the derived client
-    /// order id already (the key was used before and has expired); the store's own.
+    /// Kind `Contention` when a twin holds the key, or another order of the account its locks, right now (anything later
+    /// in the way is `Unavailable`); kind `Duplicate` when an order has the derived client order id already (the key was
+    /// used before and has expired); the store's own.
     pub fn accept_order(
         &mut self,
         accept: &AcceptOrder,
         ids: &dyn ClientOrderIds,
     ) -> Result<Accepted, StoreError> {
-        let read = self.read_for_order(accept)?;
+        let read = self.read_for_order(accept).map_err(|error| {
+            let deadlock = error.to_string().contains("deadlock detected");
+            if deadlock { no_twin(error) } else { error }
+        })?;
         if let (0, AcceptKey::Request(request)) = (read.fresh, &accept.key) {
             let state = self.key_state(accept.user, &request.key, &request.fingerprint)?;
             let gone = || StoreError::new(StoreErrorKind::Contention, "the taken key was released meanwhile");
             return state.map(Accepted::Key).ok_or_else(gone);
         }
+        self.accept_locked(accept, ids, read).map_err(no_twin)
+    }
+
+    /// With the key claimed and everything locked.
+    fn accept_locked(
+        &mut self,
+        accept: &AcceptOrder,
+        ids: &dyn ClientOrderIds,
+        read: Read,
+    ) -> Result<Accepted, StoreError> {
         let (Some(account), Some(environment), Some(state)) = (read.account_id, read.environment, read.state)
         else {
             if self.account_of_user(accept.user)?.is_some() {
@@ -210,6 +225,15 @@ impl Tx<'_> {
         let reply = StoredReply { status: 202, body: view.as_bytes().to_vec() };
         Ok(Accepted::New { order: Box::new(order), reply })
     }
+}
+
+/// Only the first statement can wait for a twin: what is in the way after it says nothing of one.
+fn no_twin(error: StoreError) -> StoreError {
+    if error.kind() == StoreErrorKind::Contention {
+        return StoreError::new(StoreErrorKind::Unavailable, "another transaction was in the way")
+            .caused_by(error);
+    }
+    error
 }
 
 fn new_order(
