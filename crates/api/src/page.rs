@@ -97,4 +97,22 @@ mod tests {
             assert_eq!(limit(Some(bad)).unwrap_err().status().as_u16(), 422);
         }
     }
+
+    #[test]
+    fn a_page_is_one_document_with_a_link_to_the_next() {
+        use actix_web::body::MessageBody;
+
+        let text = |response: HttpResponse| {
+            let bytes = response.into_body().try_into_bytes().unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let rows = ["{\"a\":1}".to_owned(), "{}".to_owned()];
+        let response = page("/x", "limit=2&cursor=old", &rows, Some("next".to_owned()));
+        let link = response.headers().get(LINK).unwrap().to_str().unwrap();
+        assert_eq!(link, "</x?limit=2&cursor=next>; rel=\"next\"");
+        assert_eq!(text(response), "{\"items\":[{\"a\":1},{}],\"next_cursor\":\"next\"}");
+        let last = page("/x", "", std::iter::empty::<&str>(), None);
+        assert!(last.headers().get(LINK).is_none());
+        assert_eq!(text(last), "{\"items\":[],\"next_cursor\":null}");
+    }
 }

@@ -16,6 +16,7 @@ use plimsoll_core_domain::order::{OrderSize, OrderStatus};
 use plimsoll_core_domain::{BrokerOrderId, ClientOrderId, Clock, Symbol, SystemClock};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
+use tokio_util::sync::CancellationToken;
 
 /// The broker of one account.
 pub(crate) struct Silent {
@@ -23,6 +24,8 @@ pub(crate) struct Silent {
     pub(crate) number: String,
     /// Where orders are noted that it takes; `None`: it never answers for one.
     pub(crate) sends: Option<Arc<Sends>>,
+    /// Lets go who waits for an answer when the bench ends.
+    pub(crate) end: CancellationToken,
 }
 
 /// Orders that arrived, by their sizes.
@@ -101,7 +104,12 @@ impl Broker for Silent {
     }
 
     fn submit<'a>(&'a self, order: &'a SubmitOrder) -> BoxFuture<'a, Result<BrokerOrder, BrokerError>> {
-        let Some(sends) = &self.sends else { return Box::pin(pending()) };
+        let Some(sends) = &self.sends else {
+            return Box::pin(async {
+                self.end.cancelled().await;
+                Err(BrokerError::Unreachable("the bench is over".to_owned()))
+            });
+        };
         let taken = taken(order);
         sends.note(taken.qty.and_then(|qty| qty.to_u64()).unwrap_or_default());
         at_once(Ok(taken))

@@ -35,6 +35,7 @@ use plimsoll_storage::{Db, DbSettings, PoolKind};
 use plimsoll_webhooks::{Guard, SendLimits, Sender};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Result;
@@ -56,6 +57,8 @@ pub(crate) struct Platform {
     /// The first user's id; accounts have the ids of their users.
     pub(crate) first_user: i64,
     service: Option<Service>,
+    /// Ends what waits for brokers that never answer.
+    end: CancellationToken,
     shutdown: Shutdown,
     postgres: PrivatePostgres,
     folder: TempDir,
@@ -88,9 +91,11 @@ impl Platform {
         // A call that is not answered occupies its thread to the end: what is measured is not disturbed by repeats.
         let timings = Timings { broker_call: Duration::from_secs(3600), ..Timings::default() };
         let shutdown = Shutdown::new(&timings, |code, _| std::process::exit(code));
-        let service = service::start(parts(&postgres, timings, policy, sends)?, &shutdown)?;
+        let end = CancellationToken::new();
+        let servers = SilentServers { sends, end: end.clone() };
+        let service = service::start(parts(&postgres, timings, policy, servers)?, &shutdown)?;
         wait_until(|| service.connections.all_ready())?;
-        Ok(Self { tokens, first_user, service: Some(service), shutdown, postgres, folder })
+        Ok(Self { tokens, first_user, service: Some(service), end, shutdown, postgres, folder })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -158,6 +163,7 @@ impl Platform {
     }
 
     pub(crate) fn stop(mut self) {
+        self.end.cancel();
         let report = self.shutdown.run();
         println!("\nstopped in {:.1} s", report.took.as_secs_f64());
         if let Some(service) = self.service.take() {
@@ -180,7 +186,7 @@ fn parts(
     postgres: &PrivatePostgres,
     timings: Timings,
     policy: AccountPolicy,
-    sends: Option<Arc<Sends>>,
+    servers: SilentServers,
 ) -> Result<ServiceParts> {
     let delta = TimeDelta::from_std;
     plimsoll_broker::install_crypto_provider();
@@ -211,14 +217,17 @@ fn parts(
         audit_retention: None,
         postman: None,
         webhooks: Sender::new(Guard::public(), SendLimits::default(), None)?,
-        servers: Arc::new(SilentServers(sends)),
+        servers: Arc::new(servers),
         seed: None,
         alone: true,
     })
 }
 
 /// Brokers for play money.
-struct SilentServers(Option<Arc<Sends>>);
+struct SilentServers {
+    sends: Option<Arc<Sends>>,
+    end: CancellationToken,
+}
 
 impl BrokerServers for SilentServers {
     fn adapter(
@@ -227,7 +236,8 @@ impl BrokerServers for SilentServers {
         _: Arc<dyn CredentialSource>,
         _: u64,
     ) -> Option<Arc<dyn Broker>> {
-        let broker = || Arc::new(Silent { number: "B1".to_owned(), sends: self.0.clone() });
+        let (sends, end) = (self.sends.clone(), self.end.clone());
+        let broker = || Arc::new(Silent { number: "B1".to_owned(), sends, end });
         self.offers(environment).then(|| broker() as Arc<dyn Broker>)
     }
 

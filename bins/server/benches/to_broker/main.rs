@@ -33,18 +33,21 @@ const CONNECTIONS: usize = 32;
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);
 
 const HELP: &str = "arguments: --rounds N (5), --seconds N of each part (8), --orders N a second at a fixed pace (50), \
-                    --signals N a second at a fixed pace, repeats among them (200)";
+                    --signals N a second at a fixed pace, repeats among them (200), --only orders";
 
 struct Arguments {
     time: Duration,
     rounds: usize,
     orders: u32,
     signals: u32,
+    /// Without signals: of orders the latencies alone.
+    only_orders: bool,
 }
 
 impl Arguments {
     fn read() -> Result<Self> {
-        let mut this = Self { time: Duration::from_secs(8), rounds: 5, orders: 50, signals: 200 };
+        let mut this =
+            Self { time: Duration::from_secs(8), rounds: 5, orders: 50, signals: 200, only_orders: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} has no value; {HELP}"));
@@ -54,6 +57,7 @@ impl Arguments {
                 "--rounds" => this.rounds = value()?.parse()?,
                 "--orders" => this.orders = value()?.parse()?,
                 "--signals" => this.signals = value()?.parse()?,
+                "--only" if value()? == "orders" => this.only_orders = true,
                 _ => return Err(HELP.into()),
             }
         }
@@ -93,62 +97,76 @@ struct Bench<'a> {
 fn run(arguments: &Arguments, platform: &Platform, sends: &Sends) -> Result<()> {
     let cores = std::thread::available_parallelism()?;
     println!("{cores} cores, load {}; {}", load_average(), platform.durability()?);
-    let hooks = load::hooks(platform.address(), &platform.tokens)?;
+    let hooks =
+        if arguments.only_orders { Vec::new() } else { load::hooks(platform.address(), &platform.tokens)? };
     let mut bench = Bench { platform, sends, hooks, given: 0 };
-    for kind in [Kind::Order, Kind::Signal] {
-        bench.run(kind, Pace::AsAnswered(CONNECTIONS), Duration::from_secs(1))?;
+    bench.run(Kind::Order, Pace::AsAnswered(CONNECTIONS), Duration::from_secs(1))?;
+    if !arguments.only_orders {
+        bench.run(Kind::Signal, Pace::AsAnswered(CONNECTIONS), Duration::from_secs(1))?;
     }
     platform.analyze()?;
-
-    let (mut orders, mut signals, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=arguments.rounds {
-        let order = bench.run(Kind::Order, Pace::AsAnswered(CONNECTIONS), arguments.time)?;
-        let signal = bench.run(Kind::Signal, Pace::AsAnswered(CONNECTIONS), arguments.time)?;
-        println!(
-            "round {round}: {:.0} orders/s, {:.0} signals/s, half of them repeats, ratio {:.2}, load {}",
-            order.rate,
-            signal.rate,
-            signal.rate / order.rate,
-            load_average()
-        );
-        orders.push(order.rate);
-        signals.push(signal.rate);
-        ratios.push(signal.rate / order.rate);
+    if !arguments.only_orders {
+        bench.compare(arguments)?;
     }
-    println!(
-        "\nmedians: {:.0} orders/s, {:.0} signals/s, ratio {:.2}",
-        median(&mut orders),
-        median(&mut signals),
-        median(&mut ratios)
-    );
-    for (kind, name, rate) in
-        [(Kind::Order, "orders", arguments.orders), (Kind::Signal, "signals", arguments.signals)]
-    {
-        let (mut columns, time) = ([const { Vec::new() }; 5], arguments.time);
-        for _ in 0..arguments.rounds {
-            let mut seen = bench.run(kind, Pace::Every(Duration::from_secs(1) / rate.max(1)), time)?;
-            let figures = [
-                percentile(&mut seen.answered, 50.0),
-                percentile(&mut seen.answered, 99.0),
-                percentile(&mut seen.behind, 50.0),
-                percentile(&mut seen.to_broker, 50.0),
-                percentile(&mut seen.to_broker, 99.0),
-            ];
-            columns.iter_mut().zip(figures).for_each(|(column, figure)| column.push(figure));
-        }
-        let [answer_50, answer_99, behind_50, broker_50, broker_99] =
-            columns.map(|mut column| median(&mut column));
-        println!(
-            "{rate} {name}/s: answered p50 {answer_50:.2} ms, p99 {answer_99:.2} ms; from the answer to the broker p50 \
-             {behind_50:.2} ms; from the request to the broker p50 {broker_50:.2} ms, p99 {broker_99:.2} ms; load {}",
-            load_average()
-        );
-    }
+    bench.paces(arguments)?;
     println!("no order was sent twice and none is missing at the broker");
     Ok(())
 }
 
 impl Bench<'_> {
+    /// Rates of both, in turns.
+    fn compare(&mut self, arguments: &Arguments) -> Result<()> {
+        let (mut orders, mut signals, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 1..=arguments.rounds {
+            let order = self.run(Kind::Order, Pace::AsAnswered(CONNECTIONS), arguments.time)?;
+            let signal = self.run(Kind::Signal, Pace::AsAnswered(CONNECTIONS), arguments.time)?;
+            println!(
+                "round {round}: {:.0} orders/s, {:.0} signals/s, half of them repeats, ratio {:.2}, load {}",
+                order.rate,
+                signal.rate,
+                signal.rate / order.rate,
+                load_average()
+            );
+            orders.push(order.rate);
+            signals.push(signal.rate);
+            ratios.push(signal.rate / order.rate);
+        }
+        println!(
+            "\nmedians: {:.0} orders/s, {:.0} signals/s, ratio {:.2}",
+            median(&mut orders),
+            median(&mut signals),
+            median(&mut ratios)
+        );
+        Ok(())
+    }
+
+    /// Latencies of each at its pace.
+    fn paces(&mut self, arguments: &Arguments) -> Result<()> {
+        let paces = [(Kind::Order, "orders", arguments.orders), (Kind::Signal, "signals", arguments.signals)];
+        for (kind, name, rate) in paces.into_iter().take(if arguments.only_orders { 1 } else { 2 }) {
+            let (mut columns, time) = ([const { Vec::new() }; 5], arguments.time);
+            for _ in 0..arguments.rounds {
+                let mut seen = self.run(kind, Pace::Every(Duration::from_secs(1) / rate.max(1)), time)?;
+                let figures = [
+                    percentile(&mut seen.answered, 50.0),
+                    percentile(&mut seen.answered, 99.0),
+                    percentile(&mut seen.behind, 50.0),
+                    percentile(&mut seen.to_broker, 50.0),
+                    percentile(&mut seen.to_broker, 99.0),
+                ];
+                columns.iter_mut().zip(figures).for_each(|(column, figure)| column.push(figure));
+            }
+            let [answer_50, answer_99, behind_50, broker_50, broker_99] =
+                columns.map(|mut column| median(&mut column));
+            println!(
+                "{rate} {name}/s: answered p50 {answer_50:.2} ms, p99 {answer_99:.2} ms; from the answer to the broker p50 \
+             {behind_50:.2} ms; from the request to the broker p50 {broker_50:.2} ms, p99 {broker_99:.2} ms; load {}",
+                load_average()
+            );
+        }
+        Ok(())
+    }
+
     fn run(&mut self, kind: Kind, pace: Pace, time: Duration) -> Result<Seen> {
         self.sends.clear();
         let load = Load {
