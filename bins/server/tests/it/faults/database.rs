@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use plimsoll_storage::db::with_database;
 use plimsoll_storage::migrate::{MigrationSet, migrate};
 use plimsoll_storage::private_postgres::{Options, PrivatePostgres};
 use plimsoll_storage::testing::RawConnection;
@@ -60,11 +59,6 @@ impl Cluster {
     /// Starts it again.
     pub(crate) fn recover(&self) {
         *self.lock() = Some(PrivatePostgres::start(self.options.clone()).unwrap());
-    }
-
-    /// A connection to another database of the server, as its superuser.
-    pub(crate) fn admin(&self) -> RawConnection {
-        RawConnection::open(&with_database(&self.url, "postgres")).unwrap()
     }
 }
 

@@ -136,7 +136,7 @@ async fn row_15_the_orders_are_locked() {
 /// Row 16. The pool of requests hangs: beyond its queue everybody is told to come again, and health answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_16_the_pool_is_exhausted() {
-    let (mut world, ann) = World::with_one(Setup::default()).await;
+    let (world, ann) = World::with_one(Setup::default()).await;
     let url = world.url(0);
     let slow = world.instances[0].proxy.set(
         Wanted::text("SELECT").of("http").times(u64::MAX),
@@ -174,7 +174,7 @@ async fn row_16_the_pool_is_exhausted() {
 /// and nothing is written by halves.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_17_a_storm_of_deadlocks() {
-    let (mut world, ann) = World::with_one(Setup::default()).await;
+    let (world, ann) = World::with_one(Setup::default()).await;
     let UserId(user) = ann.user();
     // an order locks its account, then its stream; the server notices a deadlock for whoever has waited a second
     let writer = move |connection: &mut plimsoll_storage::testing::RawConnection| {

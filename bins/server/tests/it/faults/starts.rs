@@ -7,7 +7,7 @@ use plimsoll_testkit::TestDb;
 
 use super::desk::market;
 use super::instance::{Instance, pause};
-use super::world::{Setup, World, real_time, until};
+use super::world::{Setup, real_time, until};
 
 /// Row 8. Two servers start at once on an empty database: one brings it to the schema, both serve.
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,7 @@ async fn row_12_an_answer_to_commit_is_lost() {
 /// Row 12. The final reply of an order cannot be stored: nothing is promised that a retry would not get.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_12_a_final_reply_cannot_be_stored() {
-    let (mut world, ann) = World::with_one(Setup::default()).await;
+    let (world, ann) = World::with_one(Setup::default()).await;
     let url = world.url(0);
     let stores = Wanted::text("UPDATE idempotency_keys").of("http").times(u64::MAX);
     let trap = world.instances[0].proxy.set(stores, Moment::Before, Deed::Cut);

@@ -18,10 +18,6 @@ pub(crate) enum Moment {
     Answered,
 }
 
-impl Moment {
-    pub(crate) const ALL: [Self; 3] = [Self::Before, Self::Executed, Self::Answered];
-}
-
 /// What is done.
 #[derive(Clone)]
 pub(crate) enum Deed {
