@@ -21,7 +21,7 @@ use plimsoll_realtime::Hub;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::ClientOrderIds;
-use plimsoll_webhooks::Sender;
+use plimsoll_reliability::webhooks::Sender;
 use uuid::Uuid;
 
 use crate::gateway::TradingGateway;

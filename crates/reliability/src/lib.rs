@@ -11,5 +11,7 @@ pub mod submit;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timings;
+#[cfg(feature = "webhooks")]
+pub mod webhooks;
 
 pub use timings::Timings;

@@ -32,7 +32,7 @@ use plimsoll_storage::migrate::{MigrationSet, grant_application_role, migrate};
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::private_postgres::{APP, Cluster, OWNER, Options, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
-use plimsoll_webhooks::{Guard, SendLimits, Sender};
+use plimsoll_reliability::webhooks::{Guard, SendLimits, Sender};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;

@@ -15,7 +15,7 @@ use plimsoll_storage::Db;
 use plimsoll_storage::platform::outbound::{
     AttemptNote, DeliveryState, DisabledFor, DueDelivery, HookState, SendWebhook,
 };
-use plimsoll_webhooks::{Attempt, Failure, Message, Outcome, Sender};
+use plimsoll_reliability::webhooks::{Attempt, Failure, Message, Outcome, Sender};
 use uuid::Uuid;
 
 use crate::service::random_id;

@@ -10,7 +10,7 @@ use plimsoll_reliability::jobs::Workers;
 use plimsoll_reliability::retry::{Dependencies, Monotonic};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::outbound::{SEND_WEBHOOK, WEBHOOK_QUEUE};
-use plimsoll_webhooks::Sender;
+use plimsoll_reliability::webhooks::Sender;
 
 use self::dispatcher::Dispatcher;
 use crate::workers::JobParts;

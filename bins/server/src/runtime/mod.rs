@@ -22,7 +22,7 @@ use plimsoll_observability::process::sample;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::keys::PlatformKeys;
-use plimsoll_webhooks::{Guard, SendLimits, Sender};
+use plimsoll_reliability::webhooks::{Guard, SendLimits, Sender};
 use secrecy::ExposeSecret;
 
 use self::brokers::Brokers;

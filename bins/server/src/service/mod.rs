@@ -33,7 +33,7 @@ use plimsoll_storage::notify::{Listener, Notifier, NotifierSettings};
 use plimsoll_storage::platform::keys::{KeysError, PlatformKeys};
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{Db, DbSettings, PoolKind};
-use plimsoll_webhooks::Sender;
+use plimsoll_reliability::webhooks::Sender;
 use uuid::Uuid;
 
 use self::announce::{Announcer, Hearer};

@@ -13,7 +13,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plimsoll-reliability", &["plimsoll-core-domain", "plimsoll-crypto"]),
     ("plimsoll-realtime", &["plimsoll-core-domain"]),
     ("plimsoll-paper-exchange", &["plimsoll-core-domain"]),
-    ("plimsoll-webhooks", &["plimsoll-crypto"]),
     ("plimsoll-broker", &["plimsoll-core-domain", "plimsoll-crypto"]),
     (
         "plimsoll-storage",
@@ -35,7 +34,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "plimsoll-reliability",
             "plimsoll-realtime",
             "plimsoll-observability",
-            "plimsoll-webhooks",
             "plimsoll-storage",
         ],
     ),
@@ -64,7 +62,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "plimsoll-reliability",
             "plimsoll-realtime",
             "plimsoll-broker",
-            "plimsoll-webhooks",
             "plimsoll-paper-exchange",
             "plimsoll-storage",
             "plimsoll-api",

@@ -38,7 +38,7 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{AfterCommit, CommitNote, Db};
 use plimsoll_testkit::{FixedClock, TestDb};
-use plimsoll_webhooks::{Guard, SendLimits, Sender};
+use plimsoll_reliability::webhooks::{Guard, SendLimits, Sender};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::Value;

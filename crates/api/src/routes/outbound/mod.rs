@@ -13,7 +13,7 @@ use plimsoll_core_domain::outbound::EventFilter;
 use plimsoll_core_domain::stream::EventKind;
 use plimsoll_core_domain::views::At;
 use plimsoll_storage::platform::outbound::OutboundHook;
-use plimsoll_webhooks::{Sender, Target};
+use plimsoll_reliability::webhooks::{Sender, Target};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -8,7 +8,7 @@ use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::outbound::{TEST, message_id, test_body};
 use plimsoll_core_domain::stream::StreamId;
 use plimsoll_storage::platform::outbound::{AttemptNote, DeliveryState};
-use plimsoll_webhooks::{Message, Outcome};
+use plimsoll_reliability::webhooks::{Message, Outcome};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -8,9 +8,9 @@ use plimsoll_crypto::WebhookSecret;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, redirect, retry};
 
-use crate::answer::{Failure, excerpt};
-use crate::guard::{Guard, Target, TargetRefusal, literal};
-use crate::resolver::{GuardedResolver, Lookup, system};
+use super::answer::{Failure, excerpt};
+use super::guard::{Guard, Target, TargetRefusal, literal};
+use super::resolver::{GuardedResolver, Lookup, system};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::Url;
 
-use crate::address::is_public;
+use super::address::is_public;
 
 /// The longest address of a hook, in bytes.
 pub const LONGEST_URL: usize = 2048;

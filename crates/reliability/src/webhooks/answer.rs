@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::resolver::{AddressRefused, NameUnknown};
+use super::resolver::{AddressRefused, NameUnknown};
 
 /// Most characters of an answer that are kept.
 const LONGEST_EXCERPT: usize = 200;
