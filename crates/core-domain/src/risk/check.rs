@@ -12,7 +12,7 @@ use crate::order::{NewOrder, OrderClass, OrderSize, Side};
 pub struct Candidate<'a> {
     /// What is asked for.
     pub terms: &'a NewOrder,
-    /// A recent price, for an order that names none.
+    /// What it trades at, as the broker said within the last minute; never what the order's sender says.
     pub reference: Option<Price>,
     /// No limit is in its way, only a halt: it is a close that goes not too far, or was held against limits before.
     pub closes: bool,
@@ -25,7 +25,7 @@ pub struct Candidate<'a> {
 pub struct Exposure {
     /// Units held; negative when short.
     pub position: Decimal,
-    /// The price of the last fill.
+    /// The highest price of the account's fills within the last minute.
     pub last_price: Option<Price>,
     /// Units that open orders on the side have still to fill; orders by amount do not count here.
     pub open_units: Decimal,
@@ -60,13 +60,15 @@ impl Exposure {
     }
 }
 
-/// What an order may cost a unit at most: `None` while no price is known.
-fn dearest(terms: &NewOrder, reference: Option<Price>) -> Option<Price> {
+/// What an order may cost a unit at most: `None` while that is not known. Only a buy's limit bounds it by itself: a sell's
+/// is the least that it trades at, and a stop alone becomes a market order.
+fn dearest(terms: &NewOrder, mark: Option<Price>) -> Option<Price> {
     let named = terms.pricing.limit_price();
-    match terms.side {
-        Side::Buy if named.is_some() => named,
-        _ => [named, terms.pricing.stop_price(), reference].into_iter().flatten().max(),
+    if terms.side == Side::Buy && named.is_some() {
+        return named;
     }
+    let mark = mark?;
+    [named, terms.pricing.stop_price(), Some(mark)].into_iter().flatten().max()
 }
 
 /// How many open orders an order becomes.
@@ -99,7 +101,7 @@ pub fn check(
                 (Some(OrderSize::Qty(old)), OrderSize::Qty(new)) => new <= old,
                 _ => false,
             };
-        if !smaller && !reduces(terms, level, exposure) {
+        if !smaller && !reduces(terms, exposure) {
             return refuse(rule, level, against(terms, exposure));
         }
     }
@@ -109,14 +111,11 @@ pub fn check(
     check_limits(order, limits, exposure)
 }
 
-/// Whether an order makes its position smaller, as a level means it. An order by amount has no number of units, and
-/// counts as one that does not.
-fn reduces(terms: &NewOrder, level: HaltLevel, exposure: &Exposure) -> bool {
-    let most = match level {
-        HaltLevel::BlockEntries => exposure.held_against(terms.side),
-        _ => exposure.closable(terms.side),
-    };
-    terms.qty().is_some_and(|qty| qty.get() <= most)
+/// Whether an order makes its position smaller even if everything open on its side fills first. An order by amount has no
+/// number of units, and the legs of a bracket or an OTO open anew what their entry closed: they count as ones that do not.
+fn reduces(terms: &NewOrder, exposure: &Exposure) -> bool {
+    matches!(terms.class, OrderClass::Simple | OrderClass::Oco)
+        && terms.qty().is_some_and(|qty| qty.get() <= exposure.closable(terms.side))
 }
 
 fn against(terms: &NewOrder, exposure: &Exposure) -> String {
@@ -142,7 +141,7 @@ fn check_limits(order: &Candidate<'_>, limits: &RiskLimits, exposure: &Exposure)
     {
         return refuse(RiskRule::MaxOrdersPerMinute, most, exposure.last_minute.saturating_add(1));
     }
-    if reduces(terms, HaltLevel::ReduceOnly, exposure) {
+    if reduces(terms, exposure) {
         // Whatever makes a position smaller may be done, or it could never be left.
         return Ok(());
     }
@@ -171,7 +170,7 @@ fn cut(list: &str) -> String {
 }
 
 /// What stands for a value that no known price gives.
-const UNKNOWN: &str = "unknown: no price is known, name one";
+pub(super) const UNKNOWN: &str = "unknown: no price is known";
 
 fn check_values(order: &Candidate<'_>, limits: &RiskLimits, exposure: &Exposure) -> Result<(), RiskRefusal> {
     let terms = order.terms;

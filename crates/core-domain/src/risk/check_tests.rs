@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::order::{OrderRequest, OrderType, TimeInForce};
+use crate::order::{OrderRequest, OrderType, Pricing, TimeInForce};
 
 fn order(side: Side, qty: i64, limit: Option<&str>) -> NewOrder {
     OrderRequest {
@@ -69,6 +69,11 @@ fn an_orders_value_is_what_it_may_cost_at_most() {
         row(rule, "1000", "1010"),
         "a sell gets more"
     );
+    let short = order(Side::Sell, 900, Some("1"));
+    assert_eq!(of(&short, None), row(rule, "1000", UNKNOWN), "a sell's limit is the least that it gets");
+    let stop = NewOrder { pricing: Pricing::Stop { stop: price("1").unwrap() }, ..order(Side::Buy, 9, None) };
+    assert_eq!(of(&stop, None), row(rule, "1000", UNKNOWN), "a stop becomes a market order");
+    assert_eq!(of(&stop, Some("112")), row(rule, "1000", "1008"));
     assert_eq!(of(&order(Side::Buy, 10, None), Some("100")), None);
     assert_eq!(of(&order(Side::Buy, 10, None), Some("100.5")), row(rule, "1000", "1005"));
     assert_eq!(
@@ -121,6 +126,9 @@ fn what_makes_a_position_smaller_passes_every_limit_of_value_and_symbol() {
     assert_eq!(refused(&candidate(&sell), &limits, &held(10)), None);
     let open = Exposure { open_units: 1.into(), ..held(10) };
     assert_eq!(refused(&candidate(&sell), &limits, &open), row(RiskRule::AllowedSymbols, "QQQ", "SPY"));
+    let group = NewOrder { class: OrderClass::Bracket, ..sell.clone() };
+    let rule = RiskRule::AllowedSymbols;
+    assert_eq!(refused(&candidate(&group), &limits, &held(10)), row(rule, "QQQ", "SPY"), "legs open anew");
     let close = Candidate { closes: true, ..candidate(&sell) };
     assert_eq!(refused(&close, &limits, &open), None);
     let denied = RiskLimits { allowed_symbols: None, ..limits };
@@ -167,12 +175,21 @@ fn a_halt_lets_through_what_makes_a_position_smaller() {
             refused,
             "{level}: by amount"
         );
-        // A second exit beside an open one: only the lowest level goes by what is meant.
-        let expected = if *level == HaltLevel::BlockEntries { Ok(()) } else { refused };
-        assert_eq!(try_it(*level, &candidate(&sell), &open), expected, "{level}");
+        assert_eq!(
+            try_it(*level, &candidate(&sell), &open),
+            refused,
+            "{level}: beside an open exit it opens"
+        );
+        for class in [OrderClass::Bracket, OrderClass::Oto] {
+            let group = NewOrder { class, ..sell.clone() };
+            assert_eq!(try_it(*level, &candidate(&group), &held(10)), refused, "{level}: legs open anew");
+        }
+        let exits = NewOrder { class: OrderClass::Oco, ..sell.clone() };
+        assert_eq!(try_it(*level, &candidate(&exits), &held(10)), Ok(()), "{level}");
         let sent = Candidate { closes: true, ..candidate(&buy) };
         assert_eq!(try_it(*level, &sent, &held(10)), refused, "{level}");
         // An open entry may become smaller, or dearer, at the lowest level only.
+        let expected = if *level == HaltLevel::BlockEntries { Ok(()) } else { refused };
         let entry = order(Side::Buy, 5, Some("90"));
         let was = Candidate { replaces: Some(OrderSize::Qty("5".parse().unwrap())), ..candidate(&entry) };
         assert_eq!(try_it(*level, &was, &held(0)), expected, "{level}");
@@ -194,6 +211,9 @@ fn a_refusal_says_rule_limit_and_actual_value() {
     let limit = check(&candidate(&buy), &limits(Some("1"), None), Halts::default(), &held(0)).unwrap_err();
     assert_eq!(limit.code(), "risk_limit");
     assert_eq!(limit.to_string(), "max_order_notional: the limit is 1, and it would be 300");
+    assert!(!limit.price_unknown() && !halted.price_unknown());
+    let unpriced = check(&candidate(&buy), &limits(Some("1"), None), Halts::default(), &Exposure::default());
+    assert!(unpriced.unwrap_err().price_unknown());
 }
 
 #[derive(Clone, Copy, Debug)]

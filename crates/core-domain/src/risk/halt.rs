@@ -11,11 +11,10 @@ use crate::order::{UnknownWord, words};
 words!(
     /// How far a halt goes; each level does what the one before it does, and more.
     HaltLevel {
-        /// No order that opens or enlarges a position is accepted, sent or enlarged. One against a position, of at most
-        /// its size, is.
+        /// No order that opens or enlarges a position is accepted, sent or enlarged. An order must make its position smaller
+        /// even if every other open order on its side fills first.
         BlockEntries = "block_entries",
-        /// An order must make its position smaller even if every other open order on its side fills first, and open
-        /// orders that open or enlarge a position are not replaced any more.
+        /// Open orders that open or enlarge a position are not replaced any more.
         ReduceOnly = "reduce_only",
         /// Every open order is canceled.
         CancelOpen = "cancel_open",

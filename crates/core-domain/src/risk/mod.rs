@@ -89,6 +89,12 @@ impl RiskRefusal {
     pub const fn code(&self) -> &'static str {
         if self.rule.is_halt() { "trading_halted" } else { "risk_limit" }
     }
+
+    /// Whether it might not be one, were it known what the symbol trades at.
+    #[must_use]
+    pub fn price_unknown(&self) -> bool {
+        self.actual == check::UNKNOWN
+    }
 }
 
 impl fmt::Display for RiskRefusal {

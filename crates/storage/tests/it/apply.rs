@@ -202,7 +202,10 @@ fn a_replacement_is_for_what_is_left() {
             client_order_id: format!("replacement-{n}").parse().unwrap(),
             deadline: at(100),
         };
-        world.db.run_blocking(|tx| tx.wish_replace(world.account, id, &change, new, at(4))).unwrap()
+        world
+            .db
+            .run_blocking(|tx| tx.wish_replace(world.account, id, &change, new, &|_| None, at(4)))
+            .unwrap()
     };
     let too_small = wish(ReplaceOrder { qty: Some("4".parse().unwrap()), ..ReplaceOrder::default() }, 1);
     assert!(matches!(too_small, ReplaceWish::Unfit("/qty", ..)), "{too_small:?}");
@@ -276,8 +279,10 @@ fn an_order_that_is_not_live_takes_no_replacement_and_stays_as_it_is() {
             deadline: at(100),
         };
         let change = ReplaceOrder { qty: Some("12".parse().unwrap()), ..ReplaceOrder::default() };
-        let wish =
-            world.db.run_blocking(|tx| tx.wish_replace(world.account, id, &change, new, at(4))).unwrap();
+        let wish = world
+            .db
+            .run_blocking(|tx| tx.wish_replace(world.account, id, &change, new, &|_| None, at(4)))
+            .unwrap();
         assert!(matches!(&wish, ReplaceWish::NotNow(order) if order.status.as_str() == status), "{wish:?}");
     }
     assert_eq!((world.count("orders"), world.count("jobs WHERE kind = 'replace_order'")), (1, 0));

@@ -71,7 +71,7 @@ const USE_CASES: &[UseCase] = &[
         };
         let change = ReplaceOrder { qty: Some("20".parse().unwrap()), ..ReplaceOrder::default() };
         world.db.run_blocking(|tx| {
-            tx.wish_replace(world.account, id, &change, replacement, at(second))?;
+            tx.wish_replace(world.account, id, &change, replacement, &|_| None, at(second))?;
             tx.append_audit(Some(world.user), &entry(second))
         })
     }),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::order::{
-    Environment, NewOrder, OrderRequest, OrderStatus, OrderType, Side, TimeInForce,
+    Environment, NewOrder, OrderClass, OrderRequest, OrderStatus, OrderType, Side, TimeInForce,
 };
 use plimsoll_core_domain::risk::{HaltCause, HaltLevel, RiskLimits, RiskRefusal, RiskRule};
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
@@ -141,7 +141,7 @@ fn what_is_open_and_held_is_seen() {
 }
 
 #[test]
-fn a_market_order_is_worth_its_reference_price_or_the_last_fill() {
+fn a_market_order_is_worth_its_reference_price_or_a_fill_of_the_last_minute() {
     let world = World::new();
     limits(&world, |limits| limits.max_order_notional = Some("1000".parse().unwrap()));
     let order = |key: &str, reference: Option<&str>| AcceptOrder {
@@ -156,6 +156,96 @@ fn a_market_order_is_worth_its_reference_price_or_the_last_fill() {
     holding(&world, 1, "200");
     limits(&world, |limits| limits.max_order_notional = Some("1000".parse().unwrap()));
     assert_eq!(refusal(world.accept(&order("d", None)).unwrap()).actual, "2000");
+    world.test.execute("UPDATE fills SET executed_at = executed_at - interval '2 minutes'");
+    let old = refusal(world.accept(&order("e", None)).unwrap());
+    assert!(old.actual.starts_with("unknown"), "a price of that age says nothing: {old:?}");
+}
+
+/// The limit of a sell is the least that it trades at: while nothing else is known, what it opens may be worth anything.
+#[test]
+fn an_opening_short_needs_a_price_of_the_brokers() {
+    let world = World::new();
+    let short = |key: &str, reference: Option<&str>| AcceptOrder {
+        reference_price: reference.map(|price| price.parse().unwrap()),
+        ..accept(world.user, key, limit_order(Side::Sell, 5, "1"))
+    };
+    let open = short("open", None);
+    assert!(matches!(world.accept(&open).unwrap(), Accepted::New { .. }), "without a limit");
+    limits(&world, |limits| limits.max_order_notional = Some("1000".parse().unwrap()));
+    assert!(refusal(world.accept(&short("a", None)).unwrap()).actual.starts_with("unknown"));
+    assert_eq!(refusal(world.accept(&short("a", Some("201"))).unwrap()).actual, "1005");
+    limits(&world, |limits| limits.max_position_notional = Some("1000".parse().unwrap()));
+    // The open one counts at what is known now, not at its limit.
+    assert_eq!(refusal(world.accept(&short("b", Some("101"))).unwrap()).actual, "1010");
+    assert!(matches!(world.accept(&short("b", Some("100"))).unwrap(), Accepted::New { .. }));
+}
+
+/// Until its fills are booked, what a canceled order bought or sold is in no position, and counts all the same.
+#[test]
+fn unbooked_fills_of_a_final_order_count() {
+    let world = World::new();
+    holding(&world, 10, "100");
+    let [bought, sold] = [Side::Buy, Side::Sell].map(|side| world.sent(market("SPY", side, 9)));
+    let end = |id: OrderId| {
+        world.test.execute(&format!(
+            "UPDATE orders SET status = 'canceled', closed_at = '{}', broker_filled_qty = 9 WHERE id = '{id}'",
+            at(1).to_rfc3339()
+        ));
+    };
+    end(bought);
+    end(sold);
+    let close = |key: &str, qty| AcceptOrder {
+        closes: true,
+        ..accept(world.user, key, market("SPY", Side::Sell, qty))
+    };
+    let Accepted::TooMuch { closable } = world.accept(&close("a", 2)).unwrap() else {
+        panic!("closed twice")
+    };
+    assert_eq!(closable, 1.into());
+    limits(&world, |limits| {
+        limits.max_position_notional = Some("2000".parse().unwrap());
+        limits.max_open_orders = Some(1);
+    });
+    let buy = |key: &str, qty| accept(world.user, key, limit_order(Side::Buy, qty, "100"));
+    assert_eq!(refusal(world.accept(&buy("b", 2)).unwrap()).actual, "2100");
+    assert!(matches!(world.accept(&buy("c", 1)).unwrap(), Accepted::New { .. }), "final ones are not open");
+}
+
+#[test]
+fn legs_to_come_are_counted_with_their_entry() {
+    let world = World::new();
+    limits(&world, |limits| limits.max_open_orders = Some(7));
+    let bracket = NewOrder { class: OrderClass::Bracket, ..limit_order(Side::Buy, 1, "1") };
+    for key in ["a", "b"] {
+        assert!(matches!(
+            world.accept(&accept(world.user, key, bracket.clone())).unwrap(),
+            Accepted::New { .. }
+        ));
+    }
+    let third = refusal(world.accept(&accept(world.user, "c", bracket)).unwrap());
+    assert_eq!((third.rule, &*third.actual), (RiskRule::MaxOpenOrders, "9"));
+    let single = accept(world.user, "d", limit_order(Side::Buy, 1, "1"));
+    assert!(matches!(world.accept(&single).unwrap(), Accepted::New { .. }));
+}
+
+/// Several exits together never sell more than is held; of those that wait to be sent, the eldest go first.
+#[test]
+fn exits_under_a_halt_do_not_add_up_to_an_entry() {
+    let world = World::new();
+    holding(&world, 10, "100");
+    let exit = |key: &str| accept(world.user, key, market("SPY", Side::Sell, 10));
+    let (first, second) = (exit("a"), exit("b"));
+    for order in [&first, &second] {
+        assert!(matches!(world.accept(order).unwrap(), Accepted::New { .. }));
+    }
+    halt(&world, HaltLevel::BlockEntries);
+    assert_eq!(refusal(world.accept(&exit("c")).unwrap()).rule, RiskRule::UserHalt);
+    let forbidden = |id| {
+        let locked = world.db.run_blocking(|tx| SubmitStore::lock_order(tx, id)).unwrap().unwrap();
+        locked.forbidden
+    };
+    assert_eq!(forbidden(first.id), None);
+    assert!(forbidden(second.id).unwrap().contains("user_halt: block_entries"));
 }
 
 #[test]
@@ -394,7 +484,7 @@ fn a_replacement_is_held_against_limits_and_halts() {
         // Taken back each time, so that the next change finds the order as it was.
         let mut wish = None;
         let back: Result<(), StoreError> = world.db.run_blocking(|tx| {
-            wish = Some(tx.wish_replace(world.account, order.id, &change, new, at(3))?);
+            wish = Some(tx.wish_replace(world.account, order.id, &change, new, &|_| None, at(3))?);
             Err(StoreError::new(plimsoll_core_domain::StoreErrorKind::Other, "back"))
         });
         assert!(back.is_err());

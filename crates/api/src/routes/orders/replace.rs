@@ -9,7 +9,7 @@ use plimsoll_core_domain::money::MoneyError;
 use plimsoll_core_domain::order::{Environment, Order, OrderStatus, TimeInForce, Trail};
 use plimsoll_core_domain::risk::RiskRefusal;
 use plimsoll_core_domain::views::{OrderView, json};
-use plimsoll_core_domain::{OrderId, Price, Quantity};
+use plimsoll_core_domain::{OrderId, Price, Quantity, Symbol};
 use plimsoll_reliability::idempotency::StoredReply;
 use plimsoll_storage::platform::orders::{NewReplacement, OrderOrigin, ReplaceWish};
 use rust_decimal::Decimal;
@@ -126,6 +126,7 @@ pub async fn replace(
     let entry = caller.audit("order.replace", AuditOutcome::Success, now, detail);
     let refused = Arc::new(OnceLock::new());
     let refusal = Arc::clone(&refused);
+    let gateway = Arc::clone(&state.gateway);
     let reply = ask(&state, user, keyed, new_id, wait, move |tx| {
         let account = tx.account_of_user(user)?.ok_or_else(no_account)?;
         if account.environment == Environment::Live && !account.live_enabled {
@@ -137,7 +138,8 @@ pub async fn replace(
             client_order_id: ids.derive(account, user, OrderOrigin::IdempotencyKey(idempotency_key.as_str())),
             deadline,
         };
-        let replacement = wish(tx, account, id, change, new, now, &refused)?;
+        let replacement =
+            wish(tx, account, id, change, new, &|symbol| gateway.price_seen(user, symbol), now, &refused)?;
         tx.append_audit(Some(user), &entry)?;
         Ok(StoredReply { status: 202, body: json(&OrderView::new(&replacement, &[])).into_bytes() })
     })
@@ -149,12 +151,14 @@ pub async fn replace(
     reply
 }
 
+#[expect(clippy::too_many_arguments, reason = "all of them are the request's")]
 fn wish(
     tx: &mut plimsoll_storage::Tx<'_>,
     account: plimsoll_core_domain::AccountId,
     id: OrderId,
     change: Change,
     new: NewReplacement,
+    price_of: &dyn Fn(&Symbol) -> Option<Price>,
     now: chrono::DateTime<chrono::Utc>,
     refused: &OnceLock<RiskRefusal>,
 ) -> Result<Box<plimsoll_core_domain::order::Order>, Problem> {
@@ -167,7 +171,7 @@ fn wish(
             _ => Trail::Price(by),
         });
     }
-    match tx.wish_replace(account, id, &fields, new, now)? {
+    match tx.wish_replace(account, id, &fields, new, price_of, now)? {
         ReplaceWish::NoOrder => Err(no_order()),
         ReplaceWish::NotOpen(order) => Err(Problem::new(
             "order_not_open",

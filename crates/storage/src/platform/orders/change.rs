@@ -6,7 +6,9 @@ use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus, Prici
 use plimsoll_core_domain::risk::{Candidate, RiskRefusal, check};
 use plimsoll_core_domain::stream::{EventKind, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
-use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId, Quantity, StoreError, StoreErrorKind};
+use plimsoll_core_domain::{
+    AccountId, ClientOrderId, OrderId, Price, Quantity, StoreError, StoreErrorKind, Symbol,
+};
 use plimsoll_reliability::jobs::JobQueue;
 use plimsoll_reliability::submit::{CancelPayload, OrderEvent, ReplacePayload, SubmitStore};
 use rust_decimal::Decimal;
@@ -84,7 +86,7 @@ impl Tx<'_> {
         Ok(CancelWish::Asked(Box::new(before)))
     }
 
-    /// Takes a wish to replace an order.
+    /// Takes a wish to replace an order. `price_of`: what a symbol trades at, as the broker said within the last minute.
     ///
     /// # Errors
     /// The store's own.
@@ -94,6 +96,7 @@ impl Tx<'_> {
         id: OrderId,
         change: &ReplaceOrder,
         new: NewReplacement,
+        price_of: &dyn Fn(&Symbol) -> Option<Price>,
         now: DateTime<Utc>,
     ) -> Result<ReplaceWish, StoreError> {
         let (limits, halts) = self.lock_risk(account)?;
@@ -124,21 +127,19 @@ impl Tx<'_> {
         }
         // A leg goes out of a position, whatever its price.
         if old.parent_id.is_none() && (halts.level().is_some() || limits.looks_at_orders()) {
+            let reference = price_of(&terms.symbol);
             let exposure = self.exposure(&ExposureQuery {
                 account,
                 terms: &terms,
-                reference: None,
+                reference,
                 without: &[old.id],
+                before: None,
                 last_minute: limits.max_orders_per_minute.unwrap_or(0),
                 now,
             })?;
             let left = old.open_qty().and_then(|left| Quantity::new(left).ok());
-            let candidate = Candidate {
-                terms: &terms,
-                reference: None,
-                closes: false,
-                replaces: left.map(OrderSize::Qty),
-            };
+            let candidate =
+                Candidate { terms: &terms, reference, closes: false, replaces: left.map(OrderSize::Qty) };
             if let Err(refusal) = check(&candidate, &limits, halts, &exposure) {
                 return Ok(ReplaceWish::Risk(refusal));
             }
@@ -266,8 +267,7 @@ fn changed_terms(old: &Order, change: &ReplaceOrder) -> Result<NewOrder, Unfit> 
         }
     }
     let equity = !terms.is_crypto();
-    let on_tick = |pointer, price: plimsoll_core_domain::Price| match price.check_tick(price.us_equity_tick())
-    {
+    let on_tick = |pointer, price: Price| match price.check_tick(price.us_equity_tick()) {
         Err(error) if equity => Err((pointer, "sub_penny", error.to_string())),
         _ => Ok(price),
     };

@@ -22,8 +22,8 @@ use crate::platform::orders::{CancelWish, InternalKey};
 
 /// The id of the source of the orders by which a halt closes positions.
 pub const FLATTEN: &str = "flatten";
-/// Within it, closes that failed make the next one wait longer.
-const RECENT: TimeDelta = TimeDelta::minutes(10);
+/// Within it, closes that failed make the next one wait longer, and fills of a final order that are not booked are awaited.
+pub(super) const RECENT: TimeDelta = TimeDelta::minutes(10);
 
 /// An order that closes a position.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus};
 use plimsoll_core_domain::risk::{Candidate, Exposure, Halts, MAX_COUNT, RiskLimits, RiskRefusal, check};
 use plimsoll_core_domain::{AccountId, OrderId, Price, Quantity, StoreError};
 use rust_decimal::Decimal;
+use uuid::Uuid;
 
+use super::enforce::RECENT;
 use super::{halts_of, limits_of};
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
@@ -20,10 +22,12 @@ pub struct ExposureQuery<'a> {
     pub account: AccountId,
     /// The order: its symbol and side.
     pub terms: &'a NewOrder,
-    /// A recent price, for open orders that name none.
+    /// What the symbol trades at, as the broker said within the last minute.
     pub reference: Option<Price>,
-    /// Orders that do not count.
+    /// Open orders that do not count.
     pub without: &'a [OrderId],
+    /// Accepted orders that are younger and were not sent do not count.
+    pub before: Option<OrderId>,
     /// At most so many orders of the last minute are counted; 0 counts none.
     pub last_minute: u32,
     /// Now.
@@ -53,21 +57,33 @@ struct Row {
 }
 
 /// One statement, so that a fill between two cannot be missed or counted twice. Legs that wait for their entry or for each
-/// other (`held`) do not count as open on their side. Ids grow with time: the newest orders hold those of the last minute.
-const EXPOSURE: &str = "WITH p AS MATERIALIZED (SELECT qty, last_price FROM positions WHERE account_id = ? AND symbol = ?), \
-     r AS MATERIALIZED (SELECT greatest(?::numeric, (SELECT last_price FROM p)) AS mark), \
-     o AS MATERIALIZED (SELECT symbol = ? AND side = ? AND status <> 'held' AS mine, qty - filled_qty AS units, \
-         notional - filled_value AS amount, \
-         CASE WHEN side = 'buy' THEN coalesce(limit_price, greatest(stop_price, r.mark)) \
-           ELSE greatest(limit_price, stop_price, r.mark) END AS price \
-       FROM orders, r WHERE account_id = ? AND closed_at IS NULL AND id <> ALL(?)) \
+/// other (`held`) do not count as open on their side; legs whose entry the broker has not confirmed are counted with it.
+/// What was filled of a final order and is not booked yet counts as open. Ids grow with time: the newest orders hold those
+/// of the last minute.
+const EXPOSURE: &str = "WITH p AS MATERIALIZED ( \
+       SELECT (SELECT qty FROM positions WHERE account_id = ? AND symbol = ?) AS qty, \
+         (SELECT max(price) FROM fills WHERE account_id = ? AND created_at > ? AND executed_at > ? AND symbol = ?) AS last_price), \
+     r AS MATERIALIZED (SELECT greatest(?::numeric, last_price) AS mark FROM p), \
+     n AS MATERIALIZED ( \
+       SELECT symbol, side, status <> 'held' AS working, qty - filled_qty AS units, notional - filled_value AS amount, \
+         limit_price, stop_price, \
+         CASE WHEN parent_id IS NULL AND status IN ('pending_submit', 'submitting', 'unknown') THEN \
+           CASE order_class WHEN 'bracket' THEN 3 WHEN 'oco' THEN 2 WHEN 'oto' THEN 2 ELSE 1 END ELSE 1 END AS orders \
+       FROM orders WHERE account_id = ? AND closed_at IS NULL AND id <> ALL(?) AND NOT (status = 'pending_submit' AND id > ?) \
+       UNION ALL \
+       SELECT symbol, side, true, broker_filled_qty - filled_qty, NULL, limit_price, stop_price, 0 \
+       FROM orders WHERE account_id = ? AND closed_at > ? AND broker_filled_qty > filled_qty AND source_kind <> 'external'), \
+     o AS MATERIALIZED (SELECT symbol = ? AND side = ? AND working AS mine, units, amount, orders, \
+         CASE WHEN side = 'buy' AND limit_price IS NOT NULL THEN limit_price \
+           WHEN r.mark IS NOT NULL THEN greatest(limit_price, stop_price, r.mark) END AS price \
+       FROM n, r) \
      SELECT coalesce((SELECT qty FROM p), 0) AS position, (SELECT last_price FROM p) AS last_price, \
        coalesce(sum(units) FILTER (WHERE mine), 0) AS open_units, \
        least(round(coalesce(sum(units * price) FILTER (WHERE mine), 0), 6), 1000000000000000000) AS open_value, \
        coalesce(sum(greatest(amount, 0)) FILTER (WHERE mine), 0) AS open_amounts, \
        max(price) FILTER (WHERE mine AND units > 0) AS open_dearest, \
        coalesce(bool_or(price IS NULL) FILTER (WHERE mine AND units > 0), false) AS unpriced, \
-       count(*) AS open_orders, \
+       coalesce(sum(orders), 0) AS open_orders, \
        (SELECT count(*) FROM (SELECT created_at FROM orders WHERE account_id = ? AND parent_id IS NULL \
           AND source_kind <> 'external' ORDER BY account_id DESC, id DESC LIMIT ?) n WHERE n.created_at > ?) AS last_minute \
      FROM o";
@@ -79,17 +95,25 @@ impl Tx<'_> {
     /// The store's own.
     pub fn exposure(&mut self, query: &ExposureQuery<'_>) -> Result<Exposure, StoreError> {
         let (account, symbol) = (query.account.0, query.terms.symbol.as_str());
+        let minute_ago = query.now - TimeDelta::minutes(1);
         let row = prepared(EXPOSURE)
             .bind::<BigInt, _>(account)
             .bind::<Text, _>(symbol)
+            .bind::<BigInt, _>(account)
+            .bind::<Timestamptz, _>(minute_ago)
+            .bind::<Timestamptz, _>(minute_ago)
+            .bind::<Text, _>(symbol)
             .bind::<Nullable<Numeric>, _>(query.reference.map(Price::get))
+            .bind::<BigInt, _>(account)
+            .bind::<Array<SqlUuid>, _>(query.without.iter().map(|id| id.0).collect::<Vec<_>>())
+            .bind::<SqlUuid, _>(query.before.map_or(Uuid::max(), |id| id.0))
+            .bind::<BigInt, _>(account)
+            .bind::<Timestamptz, _>(query.now - RECENT)
             .bind::<Text, _>(symbol)
             .bind::<Text, _>(query.terms.side.as_str())
             .bind::<BigInt, _>(account)
-            .bind::<Array<SqlUuid>, _>(query.without.iter().map(|id| id.0).collect::<Vec<_>>())
-            .bind::<BigInt, _>(account)
             .bind::<BigInt, _>(i64::from(query.last_minute.min(MAX_COUNT)))
-            .bind::<Timestamptz, _>(query.now - TimeDelta::minutes(1))
+            .bind::<Timestamptz, _>(minute_ago)
             .get_result::<Row>(self.conn())
             .store()?;
         let price = |column, value: Option<Decimal>| {
@@ -154,6 +178,7 @@ impl Tx<'_> {
             terms: &order.terms,
             reference: None,
             without: &without,
+            before: Some(order.id),
             last_minute: 0,
             now: order.created_at,
         })?;

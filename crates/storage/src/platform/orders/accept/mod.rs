@@ -91,7 +91,7 @@ pub struct AcceptOrder {
     pub user: UserId,
     /// What makes it the same order when it is accepted again.
     pub key: AcceptKey,
-    /// A recent price of what is traded, for the value of an order that names none.
+    /// What the symbol trades at, as the broker said within the last minute; never what the order's sender says.
     pub reference_price: Option<Price>,
     /// It may only make the position smaller: open orders on its side count as if they had filled.
     pub closes: bool,

@@ -36,6 +36,7 @@ impl Tx<'_> {
             terms,
             reference: accept.reference_price,
             without: &[],
+            before: None,
             last_minute: limits.max_orders_per_minute.unwrap_or(0),
             now: accept.now,
         })?;
