@@ -106,6 +106,10 @@ pub trait TradingGateway: Send + Sync {
     fn price_seen(&self, _user: UserId, _symbol: &Symbol) -> Option<Price> {
         None
     }
+    /// The broker's price of a symbol, which is asked for it, within a bounded time, where none was seen lately.
+    fn quote<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Option<Price>> {
+        Box::pin(std::future::ready(self.price_seen(user, symbol)))
+    }
     /// Tries a key pair at the broker of an environment; nothing is kept of it.
     fn check(
         &self,

@@ -41,6 +41,8 @@ pub(super) struct Seen {
     pub(super) assets: HashMap<Symbol, (Instant, Option<BrokerAsset>)>,
     /// When somebody last wanted to know a price.
     pub(super) asked: Option<Instant>,
+    /// When the broker was last asked for prices because of an order.
+    pub(super) quoted: Option<Instant>,
 }
 
 impl Connection {

@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 
 use super::connection::Connection;
 use super::connections::{Connections, Known};
+use super::marks::prices;
 use crate::service::random_seed;
 
 /// How long an instrument is taken as it was seen, and how long one that the broker does not know.
@@ -24,6 +25,9 @@ const MAX_ASSETS: usize = 20_000;
 const ACCOUNT_LIFE: Duration = Duration::from_secs(1);
 /// After it, an account that the broker does not confirm is called stale.
 const ACCOUNT_FRESH: Duration = Duration::from_secs(10);
+/// How long an order waits for the broker's prices, and how long the broker is not asked again.
+const QUOTE_WITHIN: Duration = Duration::from_secs(2);
+const QUOTE_PAUSE: Duration = Duration::from_secs(1);
 /// After it, a price is not taken for the last one any more.
 const PRICE_LIFE: Duration = Duration::from_secs(60);
 
@@ -167,6 +171,28 @@ impl TradingGateway for Connections {
         let connection = picture.by_user.get(&user)?.here.as_ref()?;
         let seen = connection.seen();
         seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
+    }
+
+    fn quote<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Option<Price>> {
+        Box::pin(async move {
+            if let Some(price) = self.price_seen(user, symbol) {
+                return Some(price);
+            }
+            let connection = self.connected(user).ok()?;
+            {
+                let mut seen = connection.seen();
+                if seen.quoted.is_some_and(|at| at.elapsed() < QUOTE_PAUSE) {
+                    return None;
+                }
+                seen.quoted = Some(Instant::now());
+            }
+            let positions =
+                tokio::time::timeout(QUOTE_WITHIN, connection.broker.positions()).await.ok()?.ok()?;
+            let now = Instant::now();
+            let prices = prices(&positions);
+            connection.seen().prices.extend(prices.into_iter().map(|(symbol, price)| (symbol, (now, price))));
+            self.price_seen(user, symbol)
+        })
     }
 
     fn check(

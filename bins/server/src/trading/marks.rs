@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plimsoll_core_domain::broker::BrokerPosition;
 use plimsoll_core_domain::views::{PositionView, json};
 use plimsoll_core_domain::{Clock, Price, StoreError, Symbol};
 use plimsoll_realtime::{Hub, Tick, TickKind};
@@ -23,6 +24,14 @@ pub(super) struct Marks {
     clock: Arc<dyn Clock>,
 }
 
+/// What the broker's positions trade at.
+pub(super) fn prices(positions: &[BrokerPosition]) -> Vec<(Symbol, Price)> {
+    let of = |row: &BrokerPosition| {
+        Some((Symbol::new(row.symbol.clone()).ok()?, Price::new(row.current_price?).ok()?))
+    };
+    positions.iter().filter_map(of).collect()
+}
+
 impl Marks {
     pub(super) fn new(connection: Arc<Connection>, db: Db, hub: Hub, clock: Arc<dyn Clock>) -> Self {
         Self { connection, db, hub, clock }
@@ -41,15 +50,7 @@ impl Marks {
             match self.connection.broker.positions().await {
                 Ok(positions) => {
                     let now = Instant::now();
-                    let prices: Vec<(Symbol, Price)> = positions
-                        .iter()
-                        .filter_map(|row| {
-                            Some((
-                                Symbol::new(row.symbol.clone()).ok()?,
-                                Price::new(row.current_price?).ok()?,
-                            ))
-                        })
-                        .collect();
+                    let prices = prices(&positions);
                     let moved: Vec<Symbol> = {
                         let mut seen = self.connection.seen();
                         let known: Vec<Symbol> = prices

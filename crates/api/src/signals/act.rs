@@ -233,7 +233,7 @@ fn follow(
         id: asked.order,
         user,
         key: AcceptKey::Internal(InternalKey::Signal(key)),
-        reference_price: facts.price.or(asked.message.price),
+        reference_price: facts.price,
         closes: wanted.closes,
         terms,
         source: OrderSource { kind: SourceKind::Webhook, id: Some(hook) },
@@ -245,6 +245,8 @@ fn follow(
     let accepted = match tx.accept_order(&accept, ids)? {
         Accepted::New { order, .. } => Ok(order.id),
         Accepted::Twin(order) => Ok(order),
+        // Its price may be had from the broker, which is not asked inside a transaction.
+        Accepted::Risk(risk) if risk.price_unknown() && !facts.asked => return Ok(Decision::Later),
         Accepted::Risk(risk) if risk.rule.is_halt() => refusal(Reason::TradingHalted, risk.to_string()),
         Accepted::Risk(risk) => refusal(Reason::RiskLimit, risk.to_string()),
         Accepted::NoAccount => refusal(Reason::NoAccount, "no broker account is connected".to_owned()),

@@ -18,6 +18,8 @@ pub struct Facts {
     pub price: Option<Price>,
     /// The account's equity, where the size follows from it.
     pub equity: Option<Decimal>,
+    /// The broker was asked for what was not known.
+    pub asked: bool,
 }
 
 /// Why they are not to be had.
@@ -40,7 +42,7 @@ pub fn known(gateway: &dyn TradingGateway, user: UserId, symbol: &Symbol, sizing
     }
     let asset = gateway.known_asset(user, symbol)?;
     let equity = if sizing.needs_equity() { Some(gateway.known_account(user)?.account.equity) } else { None };
-    Some(Facts { asset, price: gateway.price_seen(user, symbol), equity })
+    Some(Facts { asset, price: gateway.price_seen(user, symbol), equity, asked: false })
 }
 
 /// Asks the broker for what is not known.
@@ -80,5 +82,5 @@ pub async fn asked(
     } else {
         None
     };
-    Ok(Facts { asset, price: gateway.price_seen(user, symbol), equity })
+    Ok(Facts { asset, price: gateway.quote(user, symbol).await, equity, asked: true })
 }

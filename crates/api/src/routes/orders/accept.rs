@@ -83,9 +83,14 @@ pub(crate) async fn accept(
         submit_within: state.settings.submit_within,
         now,
     };
-    let ids = state.client_order_ids.clone();
-    let seed = id.0.as_u64_pair().1;
-    let accepted = state.db.run_retrying(seed, move |tx| tx.accept_order(&accept, &*ids)).await;
+    let mut accepted = try_accept(state, accept.clone()).await;
+    if let Ok(Accepted::Risk(refusal)) = &accepted
+        && refusal.price_unknown()
+        && let Some(price) = state.gateway.quote(caller.user, &accept.terms.symbol).await
+    {
+        // The refusal stays in the audit log, before what comes of the order now.
+        accepted = try_accept(state, AcceptOrder { reference_price: Some(price), ..accept }).await;
+    }
     match accepted {
         Ok(Accepted::New { reply, .. }) => {
             // Without a wait the 202 was stored as the final reply with the order.
@@ -112,6 +117,12 @@ pub(crate) async fn accept(
             _ => error.into(),
         }),
     }
+}
+
+async fn try_accept(state: &AppState, accept: AcceptOrder) -> Result<Accepted, StoreError> {
+    let ids = state.client_order_ids.clone();
+    let seed = accept.id.0.as_u64_pair().1;
+    state.db.run_retrying(seed, move |tx| tx.accept_order(&accept, &*ids)).await
 }
 
 /// Answers a retry from what is on record under its key; `None` when no request has claimed it.
