@@ -210,3 +210,22 @@ async fn a_halt_that_cannot_be_read_halts_nothing() {
     assert_eq!(client.get("/risk/halt").await.body["level"], Value::Null);
     assert_eq!(buy(&client, "a", "1").await.status, 202);
 }
+
+#[tokio::test]
+async fn where_no_price_is_known_the_broker_is_asked() {
+    let world = World::start().await;
+    let client = trader(&world).await;
+    assert_eq!(put(&client, &json!({ "max_order_notional": "500" })).await.status, 200);
+    let order = async |key: &str, symbol: &str, qty: &str| {
+        let order = json!({
+            "symbol": symbol, "side": "sell", "type": "limit", "limit_price": "1", "time_in_force": "day", "qty": qty,
+        });
+        client.clone().header("idempotency-key", key).post("/orders?wait_ms=0", &order).await
+    };
+    let unknown = order("a", "SPY", "4").await;
+    assert_eq!((unknown.status.as_u16(), unknown.code()), (422, "risk_limit"));
+    assert_eq!(unknown.body["actual"], "unknown: no price is known");
+    let dear = order("b", "AAPL", "5").await;
+    assert_eq!((dear.status.as_u16(), &dear.body["actual"]), (422, &json!("505")));
+    assert_eq!(order("b", "AAPL", "4").await.status, 202);
+}

@@ -643,3 +643,17 @@ async fn the_servers_own_secret_is_for_one_user() {
     let orders = world.rows("SELECT user_id FROM orders");
     assert_eq!((orders.len(), orders[0]["user_id"].as_i64()), (1, Some(ann.0)));
 }
+
+/// What a sender says of the price is no price that limits go by.
+#[tokio::test]
+async fn limits_do_not_go_by_a_signals_own_price() {
+    let desk = Desk::new(json!({})).await;
+    let limits = json!({ "max_order_notional": "1000" });
+    let set = desk.owner.send(Method::PUT, "/risk/limits", Some(&limits)).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    let answer = desk.post(json!({ "action": "buy", "quantity": "900", "price": "1.00" })).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    assert_eq!(answer.body["order_id"], Value::Null, "the broker is asked first");
+    assert!(desk.orders().is_empty());
+    assert_eq!(desk.world.rows("SELECT id::text FROM jobs WHERE kind = 'act_on_signal'").len(), 1);
+}
