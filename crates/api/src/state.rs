@@ -18,10 +18,10 @@ use plimsoll_crypto::tokens::SecretToken;
 use plimsoll_observability::health::HealthRegistry;
 use plimsoll_observability::readiness::Readiness;
 use plimsoll_realtime::Hub;
+use plimsoll_reliability::webhooks::Sender;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::ClientOrderIds;
-use plimsoll_reliability::webhooks::Sender;
 use uuid::Uuid;
 
 use crate::gateway::TradingGateway;

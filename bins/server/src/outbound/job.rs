@@ -11,11 +11,11 @@ use plimsoll_core_domain::{Clock, UserId};
 use plimsoll_crypto::OsRandom;
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
 use plimsoll_reliability::retry::{Dependencies, ErrorClass};
+use plimsoll_reliability::webhooks::{Attempt, Failure, Message, Outcome, Sender};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::outbound::{
     AttemptNote, DeliveryState, DisabledFor, DueDelivery, HookState, SendWebhook,
 };
-use plimsoll_reliability::webhooks::{Attempt, Failure, Message, Outcome, Sender};
 use uuid::Uuid;
 
 use crate::service::random_id;

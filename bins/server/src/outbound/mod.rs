@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use plimsoll_reliability::jobs::Workers;
 use plimsoll_reliability::retry::{Dependencies, Monotonic};
+use plimsoll_reliability::webhooks::Sender;
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::outbound::{SEND_WEBHOOK, WEBHOOK_QUEUE};
-use plimsoll_reliability::webhooks::Sender;
 
 use self::dispatcher::Dispatcher;
 use crate::workers::JobParts;

@@ -20,9 +20,9 @@ use plimsoll_crypto::{KeyForm, KeyRing, OsRandom};
 use plimsoll_observability::health::{DiskCheck, HealthRegistry, Importance, MemoryCheck};
 use plimsoll_observability::process::sample;
 use plimsoll_reliability::shutdown::Shutdown;
+use plimsoll_reliability::webhooks::{Guard, SendLimits, Sender};
 use plimsoll_storage::PoolKind;
 use plimsoll_storage::platform::keys::PlatformKeys;
-use plimsoll_reliability::webhooks::{Guard, SendLimits, Sender};
 use secrecy::ExposeSecret;
 
 use self::brokers::Brokers;

@@ -29,11 +29,11 @@ use plimsoll_reliability::Timings;
 use plimsoll_reliability::jobs::Wake;
 use plimsoll_reliability::retry::SeededJitter;
 use plimsoll_reliability::shutdown::{Budgets, Phase, Shutdown};
+use plimsoll_reliability::webhooks::Sender;
 use plimsoll_storage::notify::{Listener, Notifier, NotifierSettings};
 use plimsoll_storage::platform::keys::{KeysError, PlatformKeys};
 use plimsoll_storage::platform::streams::StreamLog;
 use plimsoll_storage::{Db, DbSettings, PoolKind};
-use plimsoll_reliability::webhooks::Sender;
 use uuid::Uuid;
 
 use self::announce::{Announcer, Hearer};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use plimsoll_core_domain::Clock;
 use plimsoll_core_domain::audit::{AuditEntry, AuditOutcome};
 use plimsoll_core_domain::order::OrderType;
+use plimsoll_core_domain::risk::HaltLevel;
+use plimsoll_core_domain::{AccountId, Clock};
 use plimsoll_crypto::OsRandom;
 use plimsoll_reliability::Timings;
-use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
+use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, JobQueue, Settled, Settlement};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted};
@@ -46,11 +47,18 @@ impl EnforceHalt {
         Settlement::Snooze { after: self.step * times }
     }
 
-    fn accept(&self, context: &JobContext<'_, Db>, close: &Close) -> Result<(), JobFailure> {
+    /// Accepts a close in the account that is to be flattened, if it still is; `false`: nothing more is to be closed there.
+    fn accept(
+        &self,
+        context: &JobContext<'_, Db>,
+        account: AccountId,
+        close: &Close,
+    ) -> Result<bool, JobFailure> {
         let now = self.clock.now();
         let order = AcceptOrder {
             id: new_order_id(now, &mut OsRandom),
             user: close.user,
+            account: Some(account),
             key: AcceptKey::Internal(close.key.clone()),
             reference_price: None,
             closes: true,
@@ -70,14 +78,27 @@ impl EnforceHalt {
             submit_within: self.submit_within,
             now,
         };
-        match context.transaction(|tx| Ok(tx.accept_order(&order, &*self.keys)?))? {
-            Accepted::New { .. } | Accepted::Twin(_) => {}
+        let accepted = context.transaction(|tx| {
+            // What was decided a moment ago holds only while the halt does, and while the job is this worker's.
+            let halt = tx.halt_in_force(account)?;
+            if !tx.hold_job(context.lease())? {
+                return Err(JobFailure::LeaseLost);
+            }
+            if halt.is_none_or(|(_, level)| level != HaltLevel::Flatten) {
+                return Ok(None);
+            }
+            Ok(Some(tx.accept_order(&order, &*self.keys)?))
+        })?;
+        match accepted {
+            Some(Accepted::New { .. } | Accepted::Twin(_)) => Ok(true),
+            // Lifted, or nothing can be sent for this account: its user trades in another one.
+            None | Some(Accepted::OtherAccount | Accepted::NoAccount) => Ok(false),
             // It is tried anew with the next step, as things stand by then.
-            other => {
+            Some(other) => {
                 tracing::warn!(user.id = %close.user, symbol = %close.terms.symbol, answer = ?other, "a position could not be closed yet");
+                Ok(true)
             }
         }
-        Ok(())
     }
 }
 
@@ -112,7 +133,9 @@ impl Handler<Db> for EnforceHalt {
             (Enforced::Waits { tries, .. }, _) => context.finish(&self.pause(tries)),
             (Enforced::Close { closes, tries }, _) => {
                 for close in &closes {
-                    self.accept(context, close)?;
+                    if !self.accept(context, account, close)? {
+                        return context.finish(&Settlement::Done);
+                    }
                 }
                 context.finish(&self.pause(tries.saturating_add(1)))
             }

@@ -232,6 +232,7 @@ fn follow(
     let accept = AcceptOrder {
         id: asked.order,
         user,
+        account: None,
         key: AcceptKey::Internal(InternalKey::Signal(key)),
         reference_price: facts.price,
         closes: wanted.closes,
@@ -249,7 +250,9 @@ fn follow(
         Accepted::Risk(risk) if risk.price_unknown() && !facts.asked => return Ok(Decision::Later),
         Accepted::Risk(risk) if risk.rule.is_halt() => refusal(Reason::TradingHalted, risk.to_string()),
         Accepted::Risk(risk) => refusal(Reason::RiskLimit, risk.to_string()),
-        Accepted::NoAccount => refusal(Reason::NoAccount, "no broker account is connected".to_owned()),
+        Accepted::NoAccount | Accepted::OtherAccount => {
+            refusal(Reason::NoAccount, "no broker account is connected".to_owned())
+        }
         Accepted::AccountDisabled => {
             refusal(Reason::AccountDisabled, "the broker account is disabled".to_owned())
         }

@@ -21,9 +21,9 @@ mod letters;
 mod lock_order;
 mod migrations;
 mod notifications;
-mod outbound;
 #[cfg(feature = "paper")]
 mod order_list;
+mod outbound;
 mod paper;
 mod private_postgres;
 mod risk;

@@ -158,3 +158,38 @@ fn a_halt_that_goes_further_makes_its_own_job() {
     let verified: Result<_, StoreError> = world.db.read_blocking(|tx| tx.verify_audit());
     assert_eq!(verified.unwrap().first_bad, None);
 }
+
+#[test]
+fn a_close_is_accepted_in_the_account_that_is_flattened_or_nowhere() {
+    let world = World::new();
+    holding(&world);
+    // The user trades with real money now, and holds the same there.
+    world.test.execute(&format!("UPDATE accounts SET state = 'inactive' WHERE id = {}", world.account));
+    world.test.execute(&format!(
+        "INSERT INTO accounts (user_id, broker, environment, live_enabled, created_at, updated_at) \
+         VALUES ({}, 'alpaca', 'live', true, now(), now())",
+        world.user
+    ));
+    world.test.execute(
+        "INSERT INTO positions SELECT p.* FROM accounts a, \
+         LATERAL jsonb_populate_record(NULL::positions, (SELECT to_jsonb(q) FROM positions q LIMIT 1) \
+           || jsonb_build_object('account_id', a.id)) p WHERE a.environment = 'live'",
+    );
+    halt(&world, HaltLevel::Flatten);
+    let jobs = world.test.rows("SELECT payload FROM jobs WHERE kind = 'enforce_halt' AND state = 'ready'");
+    assert_eq!(jobs.len(), 1, "none for the account that was left: {jobs:?}");
+    assert_ne!(jobs[0]["payload"]["account_id"], world.account.0);
+    let (Enforced::Close { closes, .. }, _) = step(&world) else { panic!("nothing to close") };
+    let order = AcceptOrder {
+        account: Some(world.account),
+        key: AcceptKey::Internal(closes[0].key.clone()),
+        closes: true,
+        source: Close::source(),
+        ..accept(world.user, "-", closes[0].terms.clone())
+    };
+    assert!(matches!(world.accept(&order).unwrap(), Accepted::OtherAccount));
+    assert_eq!(
+        world.test.rows("SELECT id FROM orders WHERE source_id = 'flatten'"),
+        Vec::<serde_json::Value>::new()
+    );
+}

@@ -133,6 +133,7 @@ pub(crate) fn accept(user: UserId, key: &str, terms: NewOrder) -> AcceptOrder {
     AcceptOrder {
         id: OrderId(Uuid::from_u128((0x0190_0000_0000_7000_8000_0000_0000_0000_u128) + u128::from(n))),
         user,
+        account: None,
         key: AcceptKey::Request(request_key(key)),
         reference_price: None,
         closes: false,

@@ -68,6 +68,7 @@ pub(crate) async fn accept(
     let accept = AcceptOrder {
         id,
         user: caller.user,
+        account: None,
         key: AcceptKey::Request(RequestKey {
             key: key.clone(),
             route,
@@ -102,7 +103,9 @@ pub(crate) async fn accept(
         Ok(Accepted::Key(known)) => answer(state, caller.user, &key, fingerprint, known).await,
         Ok(Accepted::Twin(_)) => Err(Problem::internal("a request's order has no twin")),
         Ok(Accepted::Risk(refusal)) => Err(refusal.into()),
-        Ok(Accepted::NoAccount) => Err(Problem::new("not_found", "no broker account is connected")),
+        Ok(Accepted::NoAccount | Accepted::OtherAccount) => {
+            Err(Problem::new("not_found", "no broker account is connected"))
+        }
         Ok(Accepted::TooMuch { closable }) => {
             let left = closable.max(rust_decimal::Decimal::ZERO);
             let detail = format!("open orders leave {left} of the position to be closed");

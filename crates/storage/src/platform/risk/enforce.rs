@@ -304,10 +304,11 @@ impl Tx<'_> {
             #[diesel(embed)]
             halts: super::HaltColumns,
         }
-        let rows = prepared("SELECT user_id, halt_user, halt_global FROM accounts WHERE id = ?")
-            .bind::<BigInt, _>(account.0)
-            .load::<Of>(self.conn())
-            .store()?;
+        let rows =
+            prepared("SELECT user_id, halt_user, halt_global FROM accounts WHERE id = ? FOR NO KEY UPDATE")
+                .bind::<BigInt, _>(account.0)
+                .load::<Of>(self.conn())
+                .store()?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(row.halts.halts(account)?.level().map(|level| (UserId(row.user_id), level)))
     }

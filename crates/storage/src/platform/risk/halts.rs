@@ -100,13 +100,13 @@ macro_rules! select_halt {
     };
 }
 
-/// A job for each account that has something open or, to be flattened, held, unless one waits already. Its worker looks at the level again
+/// A job, before all that waits, for each account in which its user trades and that has something open or, to be flattened, held, unless one waits already. Its worker looks at the level again
 /// under the account's lock before it is done, so that none is missed.
 macro_rules! insert_jobs {
     ($which:literal) => {
         concat!(
-            "INSERT INTO jobs (queue, kind, max_attempts, dedup_key, payload) \
-             SELECT ?, ?, ?, a.id::text, jsonb_build_object('account_id', a.id) FROM accounts a WHERE ",
+            "INSERT INTO jobs (queue, kind, priority, max_attempts, dedup_key, payload) \
+             SELECT ?, ?, -20, ?, a.id::text, jsonb_build_object('account_id', a.id) FROM accounts a WHERE a.state <> 'inactive' AND ",
             $which,
             "(EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL \
                 AND o.source_kind <> 'external') \

@@ -89,6 +89,8 @@ pub struct AcceptOrder {
     pub id: OrderId,
     /// Whose.
     pub user: UserId,
+    /// The one account that it is meant for; `None`: wherever the user trades.
+    pub account: Option<AccountId>,
     /// What makes it the same order when it is accepted again.
     pub key: AcceptKey,
     /// What the symbol trades at, as the broker said within the last minute; never what the order's sender says.
@@ -125,6 +127,8 @@ pub enum Accepted {
     Risk(RiskRefusal),
     /// The user has no broker account.
     NoAccount,
+    /// The user trades in another account than the one that it is meant for.
+    OtherAccount,
     /// The account takes no orders.
     AccountDisabled,
     /// It would be real money, which the account's owner has not allowed.
@@ -190,6 +194,9 @@ impl Tx<'_> {
             return self.withdraw_key(accept).map(|()| Accepted::NoAccount);
         };
         let account = AccountId(account);
+        if accept.account.is_some_and(|meant| meant != account) {
+            return self.withdraw_key(accept).map(|()| Accepted::OtherAccount);
+        }
         let client_order_id = ids.derive(account, accept.user, accept.key.origin());
         if let AcceptKey::Internal(_) = accept.key
             && let Some(twin) = self.twin(account, &client_order_id)?
