@@ -85,7 +85,7 @@ async fn a_signal_that_was_stored_is_acted_on_once_after_a_crash() {
     let (mut world, desk) = World::with_one(Setup::default()).await;
     let hook = hook(&world, &desk).await;
     // The instrument is not known yet, and the broker does not say.
-    let slow = json!({ "id": "slow", "match": { "method": "GET", "path": "/assets" }, "action": "delay", "ms": 60_000 });
+    let slow = json!({ "id": "slow", "match": { "method": "GET", "path": "/assets/*" }, "action": "delay", "ms": 60_000 });
     world.broker.fault(slow).await;
     let answer = stand(&world, &hook, "a", "long", 2, ("flat", 0)).await;
     assert!(answer.get("order_id").is_none(), "{answer}");
