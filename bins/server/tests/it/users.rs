@@ -140,3 +140,43 @@ fn an_operator_starts_resets() {
     desk.done("user lock ann@example.com");
     desk.refused("user reset-password ann@example.com", "locked");
 }
+
+/// An operator halts trading, looks, and ends the halt.
+#[test]
+fn an_operator_halts_and_resumes() {
+    let desk = Desk::new();
+    let shown = |words: &str| -> Value { serde_json::from_str(&desk.done(words)).unwrap() };
+    assert_eq!(shown("risk show --json")["global"], Value::Null);
+    desk.refused(
+        "risk halt --user nobody@example.com --level flatten --reason test",
+        "no user of this address",
+    );
+    let wrong = desk.run("risk halt --level everything --reason test");
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+
+    let halted = shown("risk halt --user ann@example.com --level reduce_only --reason drill --json");
+    assert_eq!((&halted["level"], &halted["reason"]), (&Value::from("reduce_only"), &Value::from("drill")));
+    let said = desk.done("risk halt --level block_entries --reason drill");
+    assert!(said.contains("everybody's trading is halted at block_entries"), "{said}");
+    let both = shown("risk show --user ann@example.com --json");
+    assert_eq!(
+        (&both["global"]["level"], &both["user"]["level"]),
+        (&"block_entries".into(), &"reduce_only".into())
+    );
+    assert_eq!(both["limits"]["max_open_orders"], Value::Null);
+    assert!(desk.done("risk show --user ann@example.com").contains("daily_loss_action: block_entries"));
+
+    assert_eq!(shown("risk resume --user ann@example.com --json")["ended"]["level"], "reduce_only");
+    assert!(desk.done("risk resume --user ann@example.com").contains("nothing was halted"));
+    assert!(desk.done("risk resume").contains("block_entries is lifted"));
+    assert_eq!(shown("risk show --json")["global"], Value::Null);
+    for (action, scope) in
+        [("risk.halt", "user"), ("risk.halt", "global"), ("risk.resume", "user"), ("risk.resume", "global")]
+    {
+        let entry = format!(
+            "audit_log WHERE action = '{action}' AND actor_id IS NULL AND detail LIKE '%\"via\":\"cli\"%' \
+             AND detail LIKE '%\"scope\":\"{scope}\"%'"
+        );
+        assert_eq!(desk.count(&entry), 1, "{action} {scope}");
+    }
+}

@@ -373,6 +373,33 @@ fn what_was_accepted_and_not_sent_does_not_go_out_under_a_halt() {
     assert!(forbidden(entry.id).unwrap().contains("global_halt: block_entries"));
 }
 
+#[test]
+fn a_replacement_that_is_no_larger_goes_out_at_the_lowest_level() {
+    let world = World::new();
+    let order = accept(world.user, "k", limit_order(Side::Buy, 10, "100"));
+    assert!(matches!(world.accept(&order).unwrap(), Accepted::New { .. }));
+    world.test.execute(&format!(
+        "UPDATE orders SET status = 'new', broker_order_id = 'b-1' WHERE id = '{}'",
+        order.id
+    ));
+    halt(&world, HaltLevel::BlockEntries);
+    let new = NewReplacement {
+        id: accept(world.user, "unused", market("SPY", Side::Buy, 1)).id,
+        client_order_id: "replacement".parse().unwrap(),
+        deadline: at(60),
+    };
+    let id = new.id;
+    let change = ReplaceOrder { limit_price: Some("90".parse().unwrap()), ..ReplaceOrder::default() };
+    let wish =
+        world.db.run_blocking(|tx| tx.wish_replace(world.account, order.id, &change, new.clone(), at(6)));
+    assert!(matches!(wish.unwrap(), ReplaceWish::Asked(_)));
+    let forbidden =
+        || world.db.run_blocking(|tx| SubmitStore::lock_order(tx, id)).unwrap().unwrap().forbidden;
+    assert_eq!(forbidden(), None);
+    halt(&world, HaltLevel::ReduceOnly);
+    assert!(forbidden().unwrap().contains("reduce_only"));
+}
+
 /// Whoever is about to send has committed that before the halt, or sees it.
 #[test]
 fn a_halt_waits_for_what_is_being_sent() {

@@ -150,6 +150,12 @@ fn a_halt_that_goes_further_makes_its_own_job() {
     world.test.execute("UPDATE jobs SET state = 'done', finished_at = now() WHERE kind = 'enforce_halt'");
     halt(&world, HaltLevel::Flatten);
     assert_eq!(world.count(jobs), 1, "asked again");
+    world.test.execute("UPDATE jobs SET state = 'dead', finished_at = now() WHERE kind = 'enforce_halt'");
+    let sweep = || world.db.run_blocking(|tx| tx.sweep_halts()).unwrap();
+    assert_eq!((sweep(), sweep()), (1, 0), "a dead one is made up for, once");
+    world.db.run_blocking(|tx| tx.resume_user(world.user, at(11))).unwrap();
+    world.test.execute("DELETE FROM jobs WHERE kind = 'enforce_halt'");
+    assert_eq!(sweep(), 0, "nothing is halted");
     world.db.run_blocking(|tx| tx.tell_enforced(world.user, HaltLevel::Flatten, at(12))).unwrap();
     let told = world
         .test

@@ -15,6 +15,8 @@ pub(crate) struct Broker {
     bind: String,
     folder: PathBuf,
     options: Vec<String>,
+    /// At which everything trades after the next [start](Self::come).
+    pub(crate) price: &'static str,
     books: TestDb,
     /// Its first login.
     pub(super) login: Value,
@@ -32,6 +34,7 @@ impl Broker {
             folder,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             books: TestDb::paper(),
+            price: "100",
             login: Value::Null,
             http,
         };
@@ -42,7 +45,7 @@ impl Broker {
     /// Starts it after it [left](Self::leave), with the same books.
     pub(crate) fn come(&mut self) {
         let mut command = Command::new(program("paper-broker"));
-        command.args(["--json", "--rate-limit", "off", "--fixed-price", "100", "--bind", &self.bind]);
+        command.args(["--json", "--rate-limit", "off", "--fixed-price", self.price, "--bind", &self.bind]);
         command.args(["--database-url", self.books.url()]).arg("--data-dir").arg(&self.folder);
         command.args(&self.options);
         let mut child = ChildGuard::spawn(command);

@@ -8,6 +8,7 @@ mod broker;
 mod database;
 mod desk;
 mod frozen;
+mod halts;
 mod instance;
 mod keys;
 mod kills;

@@ -288,7 +288,7 @@ impl World {
             ),
             (
                 "orders and their audit entries differ in number",
-                "(SELECT 1 FROM orders o JOIN users u ON u.id = o.user_id WHERE o.source_kind = 'api' \
+                "(SELECT 1 FROM orders o JOIN users u ON u.id = o.user_id WHERE o.source_kind IN ('api', 'strategy') \
                  GROUP BY o.user_id HAVING count(*) <> (SELECT count(*) FROM audit_log a \
                  WHERE a.subject_id = o.user_id AND a.action IN ('order.create', 'order.replace', 'position.close') \
                  AND a.outcome = 'success')) q",
