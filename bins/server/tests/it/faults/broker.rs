@@ -7,6 +7,7 @@ use plimsoll_testkit::{ChildGuard, TestDb, free_port, program};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::desk::Desk;
 use super::world::PATIENCE;
 
 pub(crate) struct Broker {
@@ -117,6 +118,24 @@ impl Broker {
             format!("{} {status}", row["method"].as_str().unwrap())
         };
         rows.iter().filter(|row| about(row)).map(text).collect()
+    }
+
+    /// How many of the calls about an order were to have an effect, and how many of these had it.
+    pub(crate) async fn sends(&self, client_order_id: &str) -> (usize, usize) {
+        let calls = self.calls_about(client_order_id).await;
+        let sends: Vec<_> =
+            calls.iter().filter(|call| call.starts_with("POST") || call.starts_with("PATCH")).collect();
+        (sends.len(), sends.iter().filter(|call| call.ends_with(" 200")).count())
+    }
+
+    /// Places an order straight at the broker, past the platform, with the trader's own key.
+    pub(crate) async fn place_as(&self, desk: &Desk, body: &Value) -> Value {
+        let (key, secret) = desk.keys();
+        let request = self.http.post(format!("{}/v2/orders", self.url)).json(body);
+        let request = request.header("APCA-API-KEY-ID", key).header("APCA-API-SECRET-KEY", secret);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "{body}");
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 
     async fn list(&self, what: &str) -> Vec<Value> {

@@ -60,6 +60,21 @@ impl Cluster {
     pub(crate) fn recover(&self) {
         *self.lock() = Some(PrivatePostgres::start(self.options.clone()).unwrap());
     }
+
+    /// Keeps a copy of the data of a server that is stopped.
+    pub(crate) fn keep_copy(&self) {
+        copy(&self.options.data_dir, &self.kept());
+    }
+
+    /// The data is as it was when the copy was made; the server must be stopped.
+    pub(crate) fn return_to_copy(&self) {
+        std::fs::remove_dir_all(&self.options.data_dir).unwrap();
+        copy(&self.kept(), &self.options.data_dir);
+    }
+
+    fn kept(&self) -> std::path::PathBuf {
+        self.options.data_dir.with_extension("kept")
+    }
 }
 
 impl Database {
@@ -117,4 +132,10 @@ impl Database {
     pub(crate) fn count(&self, from: &str) -> i64 {
         self.rows(&format!("SELECT count(*)::bigint AS n FROM {from}"))[0]["n"].as_i64().unwrap()
     }
+}
+
+/// Copies a folder with owners and modes.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
 }

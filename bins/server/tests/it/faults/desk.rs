@@ -18,6 +18,8 @@ struct Inner {
     user: UserId,
     /// At the simulator.
     account: String,
+    /// Key id and secret of that account.
+    keys: (String, String),
     token: String,
     http: reqwest::Client,
     promised: Mutex<BTreeMap<String, Promise>>,
@@ -68,8 +70,14 @@ pub(crate) fn resting() -> Value {
 }
 
 impl Desk {
-    pub(super) fn new(user: UserId, account: String, token: String, http: reqwest::Client) -> Self {
-        Self(Arc::new(Inner { user, account, token, http, promised: Mutex::default() }))
+    pub(super) fn new(
+        user: UserId,
+        account: String,
+        keys: (String, String),
+        token: String,
+        http: reqwest::Client,
+    ) -> Self {
+        Self(Arc::new(Inner { user, account, keys, token, http, promised: Mutex::default() }))
     }
 
     pub(crate) fn user(&self) -> UserId {
@@ -81,12 +89,21 @@ impl Desk {
         &self.0.account
     }
 
+    pub(super) fn keys(&self) -> (&str, &str) {
+        (&self.0.keys.0, &self.0.keys.1)
+    }
+
     pub(super) fn token(&self) -> &str {
         &self.0.token
     }
 
     pub(super) fn promised(&self) -> MutexGuard<'_, BTreeMap<String, Promise>> {
         self.0.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was promised under a key does not hold any more: a disaster has taken it.
+    pub(crate) fn forget(&self, key: &str) {
+        self.promised().remove(key);
     }
 
     /// One request to the server at `url`. A final answer under a key is a promise that the oracle holds it to.
@@ -153,6 +170,13 @@ impl Desk {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         unreachable!("there is a server to ask")
+    }
+
+    /// Places an order without waiting for the broker; its id and client order id.
+    pub(crate) async fn place(&self, url: &str, key: &str, body: &Value) -> (String, String) {
+        let body = Some(body.to_string());
+        let answer = self.insist_on(&[url], Method::POST, "/orders?wait_ms=0", key, body).await;
+        (answer.text_of("id"), answer.text_of("client_order_id"))
     }
 
     /// The body of a GET that must succeed.

@@ -5,13 +5,19 @@
 //! come quickly has to come before the test lets go on what it holds.
 
 mod broker;
+mod broker_answers;
+mod broker_limits;
+mod broker_stream;
+mod crash_points;
 mod database;
 mod desk;
 mod frozen;
 mod halts;
 mod instance;
+mod jobs;
 mod keys;
 mod kills;
+mod late;
 mod oracle;
 mod outage;
 mod panics;

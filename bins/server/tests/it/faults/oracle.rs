@@ -32,8 +32,10 @@ impl World {
             self.instances.iter().any(super::instance::Instance::runs),
             "no server is left to settle anything"
         );
-        let jobs =
-            "jobs WHERE state = 'leased' OR (state = 'ready' AND (run_at <= now() OR queue = 'broker'))";
+        // what was given up is looked for during a week, and a wish to cancel it waits for that
+        let jobs = "jobs j WHERE state = 'leased' OR (state = 'ready' AND (run_at <= now() OR (queue = 'broker' \
+                    AND kind <> 'watch_order' AND NOT (kind = 'cancel_order' AND EXISTS (SELECT 1 FROM orders o \
+                    WHERE o.id::text = j.payload ->> 'order_id' AND o.status = 'not_sent')))))";
         let orders = format!("orders WHERE status IN {UNSETTLED}");
         // twice in a row: what was just settled may have called for more
         let mut quiet = 0;
@@ -116,6 +118,11 @@ impl World {
             let id = text(&order["client_order_id"]);
             let (status, closed) = (text(&order["status"]), order["closed"] == true);
             let rows = there.get(&id).map_or(&[][..], Vec::as_slice);
+            if status == "conflict" {
+                // somebody else's order has its id: a human decides
+                known.insert(id);
+                continue;
+            }
             let taken: Vec<_> = rows.iter().filter(|row| row["status"] != "rejected").collect();
             if taken.len() > 1 {
                 broken.push(format!("the broker has {} orders for {order}", taken.len()));

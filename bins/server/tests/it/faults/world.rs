@@ -155,7 +155,8 @@ impl World {
         let (user, token) = people.user(name);
         people.save_key(user, &text("api_key"), &text("api_secret"));
         self.secrets.extend([token.clone(), text("api_secret")]);
-        let desk = Desk::new(user, text("account_id"), token, self.http.clone());
+        let keys = (text("api_key"), text("api_secret"));
+        let desk = Desk::new(user, text("account_id"), keys, token, self.http.clone());
         self.desks.push(desk.clone());
         desk
     }
@@ -197,6 +198,12 @@ impl World {
     pub(crate) fn status(&self, id: &str) -> String {
         let rows = self.database.rows(&format!("SELECT status FROM orders WHERE id = '{id}'"));
         rows.first().map(|row| row["status"].as_str().unwrap().to_owned()).unwrap_or_default()
+    }
+
+    /// The causes of an order's changes, oldest first.
+    pub(crate) fn causes(&self, id: &str) -> Vec<String> {
+        let query = format!("SELECT cause FROM order_history WHERE order_id = '{id}' ORDER BY version");
+        self.database.rows(&query).iter().map(|row| row["cause"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits until an order has one of these statuses.
