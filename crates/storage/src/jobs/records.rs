@@ -324,7 +324,8 @@ impl Tx<'_> {
     }
 
     /// Inserts a job for each of these dead letters that is open, with the letter's key and payload, and resolves the
-    /// letter. The first is due when the replays that wait already have begun, each further one `pace` later. A letter
+    /// letter. They stand behind the other jobs of their queue: ten thousand of them must not keep an order from going out.
+    /// The first is due when the replays that wait already have begun, each further one `pace` later. A letter
     /// whose key an open job has stays as it is, and so does one that is no letter any more.
     ///
     /// # Errors
@@ -349,7 +350,7 @@ impl Tx<'_> {
              base AS (SELECT greatest(now(), max(run_at) + ? * interval '1 microsecond') AS at FROM jobs \
                WHERE state = 'ready' AND parent_id IS NOT NULL AND attempt = 0 AND run_at > now()), \
              fresh AS (INSERT INTO jobs (queue, kind, priority, run_at, max_attempts, dedup_key, payload, parent_id) \
-               SELECT queue, kind, priority, \
+               SELECT queue, kind, least(priority + 10, 32767)::smallint, \
                  base.at + (row_number() OVER (ORDER BY id) - 1) * ? * interval '1 microsecond', \
                  max_attempts, dedup_key, payload, id FROM letters, base ORDER BY id \
                ON CONFLICT (kind, dedup_key) WHERE state IN ('ready', 'leased', 'held') DO NOTHING \
