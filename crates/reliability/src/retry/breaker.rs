@@ -89,7 +89,7 @@ pub enum Change {
 
 #[derive(Debug)]
 enum Mode {
-    Closed(Tally),
+    Closed(Box<Tally>),
     Open {
         until: Duration,
         nth: u32,
@@ -124,7 +124,7 @@ impl Breaker {
     /// A closed one, which lets calls through.
     #[must_use]
     pub fn new(settings: BreakerSettings) -> Self {
-        let state = State { mode: Mode::Closed(Tally::default()), generation: 0 };
+        let state = State { mode: Mode::Closed(Box::default()), generation: 0 };
         Self { settings, state: Mutex::new(state) }
     }
 
@@ -174,7 +174,7 @@ impl Breaker {
                 self.open(&mut state, 1, now)
             }
             (Mode::Probing { .. }, Outcome::Answered) => {
-                state.enter(Mode::Closed(Tally::default()));
+                state.enter(Mode::Closed(Box::default()));
                 Change::Closed
             }
             (Mode::Probing { nth }, Outcome::Failed) => {
