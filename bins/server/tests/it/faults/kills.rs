@@ -11,7 +11,7 @@ use super::instance::pause;
 use super::trap::{Deed, Moment, Wanted};
 use super::world::{PATIENCE, Setup, World, real_time, until};
 
-/// A trap whose process must have died of it.
+/// A trap whose process must have died of it: perhaps before the client had its answer, which then comes from the next one.
 async fn dies(world: &mut World, trap: &super::trap::Trap) {
     until("the trap acts", async || trap.acted() > 0).await;
     world.instances[0].wait();
@@ -24,6 +24,12 @@ async fn place(desk: &Desk, url: &str, key: &str) -> (String, String) {
     let body = Some(market("buy").to_string());
     let answer = desk.insist_on(&[url], reqwest::Method::POST, "/orders?wait_ms=0", key, body).await;
     (answer.text_of("id"), answer.text_of("client_order_id"))
+}
+
+/// As [`place`], beside what else happens.
+fn placing(desk: &Desk, url: &str, key: &str) -> tokio::task::JoinHandle<(String, String)> {
+    let (desk, url, key) = (desk.clone(), url.to_owned(), key.to_owned());
+    tokio::spawn(async move { place(&desk, &url, &key).await })
 }
 
 /// Row 2. The broker has the request and answers nobody: it is found there afterwards. Held for less and for more than the
@@ -57,8 +63,9 @@ async fn row_03_killed_right_after_the_brokers_yes() {
     // the first change of the order says that it is being sent, the second what the broker said
     let wanted = Wanted::text("UPDATE orders").of("jobs").from(2);
     let trap = world.instances[0].proxy.set(wanted, Moment::Before, Deed::Kill(pid));
-    let (id, client_id) = place(&ann, &url, "yes").await;
+    let placing = placing(&ann, &url, "yes");
     dies(&mut world, &trap).await;
+    let (id, client_id) = placing.await.unwrap();
     world.becomes(&id, &["filled"]).await;
     let calls = world.broker.calls_about(&client_id).await;
     let sent: Vec<&String> = calls.iter().filter(|call| call.starts_with("POST")).collect();
@@ -87,8 +94,9 @@ async fn row_04_killed_while_the_job_is_settled() {
         } else {
             proxy.set(settles(), moment, Deed::Kill(pid))
         };
-        let (id, client_id) = place(&ann, &url, &format!("settle-{n}")).await;
+        let placing = placing(&ann, &url, &format!("settle-{n}"));
         dies(&mut world, &trap).await;
+        let (id, client_id) = placing.await.unwrap();
         world.becomes(&id, &["filled"]).await;
         let done = format!(
             "jobs WHERE kind = 'submit_order' AND state = 'done' AND payload ->> 'order_id' = '{id}'"

@@ -101,6 +101,7 @@ async fn row_07_jobs_that_panic() {
     while let Some(seen) = all.join_next().await {
         assert_eq!(seen.unwrap().unwrap(), 3);
     }
-    assert_eq!((db.load().in_use, db.load().size), (0, 3));
+    // the workers go on looking for jobs until they are stopped
     assert!(tokio::task::spawn_blocking(move || workers.stop(PATIENCE)).await.unwrap().cut.is_empty());
+    assert_eq!((db.load().in_use, db.load().size), (0, 3));
 }
