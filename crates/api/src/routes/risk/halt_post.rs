@@ -77,7 +77,7 @@ pub async fn post(
             });
             tx.append_audit(Some(by.user), &by.audit("risk.halt", AuditOutcome::Success, now, detail))?;
             tracing::warn!(user.id = %by.user, scope = word, level = %halt.level, reason, "trading is halted");
-            Ok::<_, StoreError>(tx.halt_state(Some(by.user))?)
+            tx.halt_state(Some(by.user))
         })
         .await?;
     Ok(HttpResponse::Ok().json(state_view(&halts, &caller)))

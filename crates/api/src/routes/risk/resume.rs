@@ -65,7 +65,7 @@ pub async fn resume(
                 tx.append_audit(Some(by.user), &by.audit("risk.resume", AuditOutcome::Success, now, detail))?;
                 tracing::warn!(user.id = %by.user, scope = word, level = %ended.level, "a halt was lifted");
             }
-            Ok::<_, StoreError>(tx.halt_state(Some(by.user))?)
+            tx.halt_state(Some(by.user))
         })
         .await?;
     Ok(HttpResponse::Ok().json(state_view(&halts, &caller)))

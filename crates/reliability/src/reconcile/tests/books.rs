@@ -34,12 +34,14 @@ pub(super) struct State {
     pub(super) now: i64,
     pub(super) left: Vec<OrderId>,
     /// Runs once, before the next answer about an order.
-    pub(super) meanwhile: Option<Box<dyn FnOnce(&mut State) + Send>>,
+    pub(super) meanwhile: Option<Meanwhile>,
 }
 
 /// The books.
 #[derive(Default)]
 pub(super) struct MemoryBooks(pub(super) Mutex<State>);
+
+type Meanwhile = Box<dyn FnOnce(&mut State) + Send>;
 
 const ACCOUNT: AccountId = AccountId(3);
 
