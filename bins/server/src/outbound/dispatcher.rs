@@ -96,7 +96,7 @@ fn run(work: &Work, (state, changed): &(Mutex<State>, Condvar)) {
         let waited = changed.wait_timeout_while(guard, GATHER, |state| !state.stopped);
         let (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let waited = changed
-            .wait_timeout_while(guard, SWEEP - GATHER, |state| !state.stopped && !(state.rung && wanted));
+            .wait_timeout_while(guard, SWEEP - GATHER, |state| !(state.stopped || state.rung && wanted));
         let (mut guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if guard.stopped {
             return;

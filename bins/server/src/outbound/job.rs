@@ -80,7 +80,7 @@ impl Handler<Db> for PostMessages {
             Message { id: &id, timestamp: now.timestamp(), body: &due.body, secrets: secrets.as_slice() };
         // The sender has limits of its own; this one is for what they do not cover.
         let limit = self.sender.longest() * 2;
-        let attempt = context.wait(limit, self.sender.send(&due.url, &message)).unwrap_or_else(|_| Attempt {
+        let attempt = context.wait(limit, self.sender.send(&due.url, &message)).unwrap_or(Attempt {
             outcome: Outcome::Failed { why: Failure::TimedOut, retry_after: None },
             status: None,
             excerpt: None,

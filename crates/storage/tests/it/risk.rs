@@ -390,8 +390,9 @@ fn a_replacement_that_is_no_larger_goes_out_at_the_lowest_level() {
     };
     let id = new.id;
     let change = ReplaceOrder { limit_price: Some("90".parse().unwrap()), ..ReplaceOrder::default() };
-    let wish =
-        world.db.run_blocking(|tx| tx.wish_replace(world.account, order.id, &change, new.clone(), at(6)));
+    let wish = world
+        .db
+        .run_blocking(|tx| tx.wish_replace(world.account, order.id, &change, new.clone(), &|_| None, at(6)));
     assert!(matches!(wish.unwrap(), ReplaceWish::Asked(_)));
     let forbidden =
         || world.db.run_blocking(|tx| SubmitStore::lock_order(tx, id)).unwrap().unwrap().forbidden;

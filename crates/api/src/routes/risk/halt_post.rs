@@ -1,7 +1,6 @@
 //! `POST /risk/halt`.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::risk::{HaltCause, HaltLevel};
 use plimsoll_storage::platform::risk::NewHalt;

@@ -1,7 +1,6 @@
 //! `POST /risk/resume`.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::AuditOutcome;
 use serde::Deserialize;
 use utoipa::ToSchema;
