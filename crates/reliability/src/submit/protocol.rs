@@ -170,8 +170,14 @@ where
                     let again = Settlement::Snooze { after: Duration::ZERO };
                     return self.context.settle(tx, again).map(Plan::Settled);
                 }
-                if let Some(why) = &current.forbidden {
-                    return self.not_sent(tx, &current, why).map(Plan::Settled);
+                match &current.forbidden {
+                    Some(_) if in_doubt(current.order.status) => {
+                        // forbidden since the look: from now on it is only looked for
+                        let again = Settlement::Snooze { after: Duration::ZERO };
+                        return self.context.settle(tx, again).map(Plan::Settled);
+                    }
+                    Some(why) => return self.not_sent(tx, &current, why).map(Plan::Settled),
+                    None => {}
                 }
                 self.mark_submitting(tx, &current).map(Plan::Send)
             })?,
@@ -369,7 +375,12 @@ where
     }
 
     fn step(&self, locked: &LockedOrder, dedupe: Dedupe) -> Step {
-        next_step(locked.order.status, &locked.order.submit, dedupe, self.context.timings(), locked.now)
+        let mut notes = locked.order.submit.clone();
+        if locked.forbidden.is_some() && in_doubt(locked.order.status) {
+            // It may have arrived. It is not sent again, and looked for as long as any other.
+            notes.deadline = notes.deadline.min(locked.now);
+        }
+        next_step(locked.order.status, &notes, dedupe, self.context.timings(), locked.now)
     }
 
     fn pause(&self, order: &Order, now: DateTime<Utc>) -> Duration {

@@ -409,7 +409,7 @@ fn orders_and_a_change_of_environment_wait_for_each_other() {
                 assert_eq!(order.environment == environment, moved, "{round}: {switched:?}");
             }
             Err(error) => {
-                assert_eq!(error.kind(), StoreErrorKind::Contention);
+                assert_eq!(error.kind(), StoreErrorKind::Unavailable);
                 assert!(matches!(switched, Saved::Done(_)));
             }
             Ok(other) => panic!("{other:?}"),
