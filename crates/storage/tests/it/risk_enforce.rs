@@ -136,6 +136,19 @@ fn what_came_from_outside_stays_held() {
     halt(&world, HaltLevel::Flatten);
     let Enforced::Close { closes, .. } = step(&world).0 else { panic!("no close") };
     assert_eq!(closes[0].terms.qty().unwrap().get(), 10.into(), "of twenty that are held");
+    world
+        .db
+        .run_blocking(|tx| {
+            tx.tell_stuck(world.user, &closes[0].terms.symbol, "the market is closed", at(11))?;
+            tx.tell_enforced(world.account, world.user, HaltLevel::Flatten, at(12))
+        })
+        .unwrap();
+    let told = world
+        .test
+        .rows("SELECT payload FROM stream_event WHERE kind = 'system_alert' ORDER BY off DESC LIMIT 2");
+    assert!(told[0]["payload"].to_string().contains("left alone"), "{told:?}");
+    assert!(told[0]["payload"].to_string().contains("SPY held 20"), "{told:?}");
+    assert!(told[1]["payload"].to_string().contains("SPY for now: the market is closed"), "{told:?}");
 }
 
 #[test]
@@ -156,7 +169,10 @@ fn a_halt_that_goes_further_makes_its_own_job() {
     world.db.run_blocking(|tx| tx.resume_user(world.user, at(11))).unwrap();
     world.test.execute("DELETE FROM jobs WHERE kind = 'enforce_halt'");
     assert_eq!(sweep(), 0, "nothing is halted");
-    world.db.run_blocking(|tx| tx.tell_enforced(world.user, HaltLevel::Flatten, at(12))).unwrap();
+    world
+        .db
+        .run_blocking(|tx| tx.tell_enforced(world.account, world.user, HaltLevel::Flatten, at(12)))
+        .unwrap();
     let told = world
         .test
         .rows("SELECT payload FROM stream_event WHERE kind = 'system_alert' ORDER BY off DESC LIMIT 1");

@@ -274,22 +274,74 @@ impl Tx<'_> {
         self.append_audit(Some(user), &entry)
     }
 
-    /// Tells an account's owner that everything a halt says is done, and puts that on record.
+    /// Tells an account's owner that everything a halt says is done and what it left alone, and puts that on record.
     ///
     /// # Errors
     /// The store's own.
     pub fn tell_enforced(
         &mut self,
+        account: AccountId,
         user: UserId,
         level: HaltLevel,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let what = match level {
+        let mut what = match level {
             HaltLevel::Flatten => "every open order is canceled and every position closed",
             _ => "every open order is canceled",
-        };
+        }
+        .to_owned();
+        let outside = self.from_outside(account, level)?;
+        if !outside.is_empty() {
+            what += "; left alone, since it came from outside the platform: ";
+            what += &outside.join(", ");
+        }
         self.alert(StreamId::User(user), &format!("the halt is carried out: {what}"), now)?;
-        self.audit_enforced(user, json!({ "level": level, "done": true }), now)
+        self.audit_enforced(user, json!({ "level": level, "done": true, "left_alone": outside }), now)
+    }
+
+    /// What a halt of this level leaves alone, in words.
+    fn from_outside(&mut self, account: AccountId, level: HaltLevel) -> Result<Vec<String>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Left {
+            #[diesel(sql_type = Text)]
+            symbol: String,
+            #[diesel(sql_type = Numeric)]
+            qty: Decimal,
+            #[diesel(sql_type = Text)]
+            what: String,
+        }
+        let rows = prepared(
+            "SELECT symbol, coalesce(qty, notional) AS qty, 'open order' AS what FROM orders \
+               WHERE account_id = ? AND closed_at IS NULL AND source_kind = 'external' AND status <> 'held' \
+             UNION ALL SELECT symbol, qty, 'held' FROM positions WHERE account_id = ? AND qty <> 0 AND ? = 'flatten' \
+             ORDER BY symbol, what LIMIT 100",
+        )
+        .bind::<BigInt, _>(account.0)
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(level.as_str())
+        .load::<Left>(self.conn())
+        .store()?;
+        Ok(rows
+            .into_iter()
+            .map(|row| format!("{} {} {}", row.symbol, row.what, row.qty.normalize()))
+            .collect())
+    }
+
+    /// Tells an account's owner that a position cannot be closed for now, and puts that on record.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn tell_stuck(
+        &mut self,
+        user: UserId,
+        symbol: &Symbol,
+        why: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let message =
+            format!("the halt cannot close the position in {symbol} for now: {why}; it is tried on");
+        self.alert(StreamId::User(user), &message, now)?;
+        self.audit_enforced(user, json!({ "level": HaltLevel::Flatten, "symbol": symbol, "stuck": why }), now)
     }
 
     /// The level in force for an account, and its owner.
