@@ -56,7 +56,7 @@ async fn a_secret_is_shown_once() {
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
     let secret = made.body["secret"].as_str().unwrap().to_owned();
     assert!(WebhookSecret::parse(&secret).is_ok());
-    assert_eq!((&made.body["name"], &made.body["state"]), (&json!("hooks.example"), &json!("active")));
+    assert_eq!((&made.body["description"], &made.body["enabled"]), (&json!("hooks.example"), &json!(true)));
     assert_eq!(made.body["events"], json!(["order_filled"]));
     assert_eq!(made.body["previous_secret_until"], Value::Null);
     let path = format!("{PATH}/{}", id(&made));
@@ -93,7 +93,8 @@ async fn webhooks_are_changed_listed_and_deleted() {
     let mut ids = Vec::new();
     for n in 0..3 {
         let made =
-            create(&client, json!({ "url": "https://hooks.example/", "name": format!("hook {n}") })).await;
+            create(&client, json!({ "url": "https://hooks.example/", "description": format!("hook {n}") }))
+                .await;
         ids.push(id(&made));
     }
     ids.reverse();
@@ -113,9 +114,17 @@ async fn webhooks_are_changed_listed_and_deleted() {
     assert_eq!(client.get(&format!("{PATH}?cursor=bad")).await.code(), "invalid_cursor");
     assert_eq!(bob.get(PATH).await.body["items"], json!([]));
 
-    let changed = patch(&client, &ids[0], json!({ "state": "paused", "name": "other", "events": [] })).await;
+    let changed =
+        patch(&client, &ids[0], json!({ "enabled": false, "description": "other", "events": [] })).await;
     assert_eq!(changed.status, StatusCode::OK, "{}", changed.text);
-    assert_eq!((&changed.body["state"], &changed.body["name"]), (&json!("paused"), &json!("other")));
+    assert_eq!((&changed.body["state"], &changed.body["description"]), (&json!("paused"), &json!("other")));
+    let quiet = create(&client, json!({ "url": "https://hooks.example/", "enabled": false })).await;
+    assert_eq!(
+        (&quiet.body["enabled"], &quiet.body["state"]),
+        (&json!(false), &json!("paused")),
+        "{}",
+        quiet.text
+    );
     let nothing = patch(&client, &ids[0], json!({})).await;
     assert_eq!((nothing.status, &nothing.body["state"]), (StatusCode::OK, &json!("paused")));
 
@@ -123,7 +132,7 @@ async fn webhooks_are_changed_listed_and_deleted() {
     let path = format!("{PATH}/{}", ids[1]);
     let strange = [
         bob.get(&path).await,
-        patch(&bob, &ids[1], json!({ "name": "mine" })).await,
+        patch(&bob, &ids[1], json!({ "description": "mine" })).await,
         bob.post(&format!("{path}/rotate"), &json!({})).await,
         bob.post(&format!("{path}/test"), &json!({})).await,
         bob.get(&format!("{path}/deliveries")).await,
@@ -168,9 +177,9 @@ async fn bad_wishes_change_nothing() {
         }
     }
     for (field, value, code) in [
-        ("name", json!(""), "invalid_name"),
-        ("name", json!("a\u{7}b"), "invalid_name"),
-        ("name", json!("x".repeat(101)), "invalid_name"),
+        ("description", json!(""), "invalid_description"),
+        ("description", json!("a\u{7}b"), "invalid_description"),
+        ("description", json!("x".repeat(101)), "invalid_description"),
         ("events", json!(["order_filled", "order_lost"]), "unknown_event"),
         ("events", json!(vec!["order_filled"; 13]), "too_many"),
         ("secret", json!("whsec_AAAA"), "unknown_field"),
@@ -179,7 +188,7 @@ async fn bad_wishes_change_nothing() {
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", reply.text);
         assert_eq!(reply.body["errors"][0]["code"], code, "{}", reply.text);
     }
-    assert_eq!(patch(&client, &good, json!({ "state": "disabled" })).await.code(), "validation_failed");
+    assert_eq!(patch(&client, &good, json!({ "state": "active" })).await.code(), "validation_failed");
     assert_eq!(create(&client, json!({})).await.code(), "validation_failed");
     assert_eq!(world.rows("SELECT id FROM outbound_hooks").len(), 1);
     let state = client.get(&format!("{PATH}/{good}/deliveries?state=lost")).await;

@@ -175,7 +175,7 @@ async fn failures_are_repeated_and_end() {
 
     // It begins anew when its owner says so.
     let (status, active, _) = client
-        .send(Method::PATCH, &dead, None, Some(json!({"state": "active", "url": url("/ok")}).to_string()))
+        .send(Method::PATCH, &dead, None, Some(json!({"enabled": true, "url": url("/ok")}).to_string()))
         .await
         .unwrap();
     assert_eq!((status, &active["failures"]), (StatusCode::OK, &json!(0)), "{active}");

@@ -4,13 +4,13 @@ use actix_web::{HttpResponse, post, web};
 use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
 use plimsoll_crypto::{OsRandom, WebhookSecret};
-use plimsoll_storage::platform::outbound::{Created, MAX_HOOKS, NewHook};
+use plimsoll_storage::platform::outbound::{Created, HookChange, HookState, MAX_HOOKS, NewHook};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{OutboundWebhook, OutboundWebhookWithSecret, events, name, target, unreadable};
+use super::{OutboundWebhook, OutboundWebhookWithSecret, description, events, target, unreadable};
 use crate::body::{Body, NoQuery};
 use crate::caller::SessionCaller;
 use crate::problem::Problem;
@@ -24,10 +24,12 @@ pub struct CreateOutboundWebhook {
     /// Where events are posted to: https, public, port 443 or from 1024 up. Put no credentials into it: it is no secret.
     url: String,
     /// What you call it, 1 to 100 characters; the url's host by default.
-    name: Option<String>,
+    description: Option<String>,
     /// The types of events that are posted; none: all.
     #[serde(default)]
     events: Vec<String>,
+    /// Whether something is posted from now on, which is the default.
+    enabled: Option<bool>,
 }
 
 /// Makes a webhook: what happens from now on is posted to it, signed as Standard Webhooks says. Its secret is shown here
@@ -58,8 +60,8 @@ pub async fn create(
     let wanted = body.value;
     let target = target(&state.webhooks, &wanted.url)?;
     let host = target.host().to_owned();
-    let name = match &wanted.name {
-        Some(text) => name(text)?,
+    let name = match &wanted.description {
+        Some(text) => description(text)?,
         None => host.chars().take(super::MAX_NAME_CHARS).collect(),
     };
     let new = NewHook {
@@ -69,15 +71,21 @@ pub async fn create(
         events: events(&wanted.events)?,
         secret: WebhookSecret::generate(&mut OsRandom),
     };
-    let secret = new.secret.expose_text();
+    let (secret, enabled) = (new.secret.expose_text(), wanted.enabled.unwrap_or(true));
     let (user, now) = (caller.user, state.clock.now());
-    let detail = json!({ "hook_id": new.id, "name": new.name, "host": host, "events": new.events.names() });
+    let detail = json!({ "hook_id": new.id, "description": new.name, "host": host, "events": new.events.names(), "enabled": enabled });
     let entry = caller.audit("webhook.create", AuditOutcome::Success, now, detail);
     let made = state
         .db
         .run(move |tx| {
-            let made = tx.create_outbound_hook(user, &new, now)?;
-            if matches!(made, Created::Done(_)) {
+            let mut made = tx.create_outbound_hook(user, &new, now)?;
+            if let Created::Done(hook) = &mut made {
+                if !enabled {
+                    let paused = HookChange { state: Some(HookState::Paused), ..HookChange::default() };
+                    if let Some((_, changed)) = tx.change_outbound_hook(user, new.id, &paused, now)? {
+                        *hook = changed;
+                    }
+                }
                 AuditLog::append_audit(tx, Some(user), &entry)?;
             }
             Ok::<_, StoreError>(made)

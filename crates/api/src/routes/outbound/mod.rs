@@ -13,14 +13,14 @@ use plimsoll_core_domain::outbound::EventFilter;
 use plimsoll_core_domain::stream::EventKind;
 use plimsoll_core_domain::views::At;
 use plimsoll_reliability::webhooks::{Sender, Target};
-use plimsoll_storage::platform::outbound::OutboundHook;
+use plimsoll_storage::platform::outbound::{HookState, OutboundHook};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::problem::{FieldProblem, Problem};
 
-/// Most characters of a hook's name.
+/// Most characters of a hook's description.
 const MAX_NAME_CHARS: usize = 100;
 
 /// A webhook of the caller's, without its secret.
@@ -28,11 +28,14 @@ const MAX_NAME_CHARS: usize = 100;
 pub struct OutboundWebhook {
     #[schema(value_type = String)]
     id: Uuid,
-    name: String,
+    /// What you call it.
+    description: String,
     url: String,
     /// The types of events that are posted; none: all.
     events: Vec<&'static str>,
-    /// `active`, `paused` or `disabled`.
+    /// Whether what happens is posted.
+    enabled: bool,
+    /// `active`, `paused` (not enabled) or `disabled` (by the server).
     state: &'static str,
     /// Why it was disabled: `gone` (its receiver answered 410) or `failing` (nothing was delivered for days).
     state_reason: Option<String>,
@@ -54,9 +57,10 @@ impl From<&OutboundHook> for OutboundWebhook {
     fn from(hook: &OutboundHook) -> Self {
         Self {
             id: hook.id,
-            name: hook.name.clone(),
+            description: hook.name.clone(),
             url: hook.url.clone(),
             events: hook.events.names(),
+            enabled: hook.state == HookState::Active,
             state: hook.state.as_str(),
             state_reason: hook.state_reason.clone(),
             previous_secret_until: hook.old_secret_until.map(At),
@@ -90,7 +94,7 @@ fn hook_id(text: &str) -> Result<Uuid, Problem> {
     text.parse().map_err(|_| none())
 }
 
-fn name(text: &str) -> Result<String, Problem> {
+fn description(text: &str) -> Result<String, Problem> {
     let fits = !text.trim().is_empty()
         && text.chars().count() <= MAX_NAME_CHARS
         && !text.chars().any(char::is_control);
@@ -98,7 +102,7 @@ fn name(text: &str) -> Result<String, Problem> {
         return Ok(text.to_owned());
     }
     let detail = format!("must have 1 to {MAX_NAME_CHARS} characters and no control characters");
-    Err(Problem::field("/name", "invalid_name", detail))
+    Err(Problem::field("/description", "invalid_description", detail))
 }
 
 fn target(sender: &Sender, url: &str) -> Result<Target, Problem> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{OutboundWebhook, events, hook_id, name, none, target};
+use super::{OutboundWebhook, description, events, hook_id, none, target};
 use crate::body::{Body, NoQuery};
 use crate::caller::SessionCaller;
 use crate::problem::Problem;
@@ -22,11 +22,11 @@ pub struct PatchOutboundWebhook {
     /// Where events are posted to.
     url: Option<String>,
     /// What you call it.
-    name: Option<String>,
+    description: Option<String>,
     /// The types of events that are posted; an empty list: all.
     events: Option<Vec<String>>,
-    /// `active` or `paused`. What happens while it is not active is not posted later.
-    state: Option<String>,
+    /// Whether anything is posted. What happens while it is not enabled is not posted later.
+    enabled: Option<bool>,
 }
 
 /// Changes a webhook. Making a paused or disabled one active again begins with what happens from then on.
@@ -59,23 +59,18 @@ pub async fn patch(
     let wanted = body.value;
     let target = wanted.url.as_deref().map(|url| target(&state.webhooks, url)).transpose()?;
     let change = HookChange {
-        name: wanted.name.as_deref().map(name).transpose()?,
+        name: wanted.description.as_deref().map(description).transpose()?,
         url: target.as_ref().map(|target| target.as_str().to_owned()),
         events: wanted.events.as_deref().map(events).transpose()?,
-        state: match wanted.state.as_deref() {
-            None => None,
-            Some("active") => Some(HookState::Active),
-            Some("paused") => Some(HookState::Paused),
-            Some(_) => return Err(Problem::field("/state", "invalid", "must be active or paused")),
-        },
+        state: wanted.enabled.map(|enabled| if enabled { HookState::Active } else { HookState::Paused }),
     };
     let (user, now) = (caller.user, state.clock.now());
     let detail = json!({
         "hook_id": hook,
-        "name": change.name,
+        "description": change.name,
         "host": target.as_ref().map(|target| target.host()),
         "events": change.events.as_ref().map(|events| events.names()),
-        "state": change.state.map(HookState::as_str),
+        "enabled": wanted.enabled,
     });
     let entry = caller.audit("webhook.change", AuditOutcome::Success, now, detail);
     let changed = state
