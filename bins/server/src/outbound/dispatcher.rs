@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use plimsoll_core_domain::{Clock, StoreError, UserId};
+use plimsoll_core_domain::{Clock, StoreError, StoreErrorKind, UserId};
 use plimsoll_reliability::jobs::Listening;
 use plimsoll_reliability::retry::Policy;
 use plimsoll_storage::Db;
@@ -114,10 +114,22 @@ fn dispatch(work: &Work, state: &Mutex<State>) -> Result<(), StoreError> {
                 return Ok(());
             }
             let now = work.clock.now();
-            let done = work.db.run_blocking(|tx| tx.dispatch_outbound(behind, &work.policy, now))?;
-            let Some(done) = done else { break };
-            behind = (done.user, done.hook);
-            more |= done.more;
+            match work.db.run_blocking(|tx| tx.dispatch_outbound(behind, &work.policy, now)) {
+                Ok(Some(done)) => {
+                    behind = (done.user, done.hook);
+                    more |= done.more;
+                }
+                Ok(None) => break,
+                // What this hook or its stream holds cannot be read: it must not stand in the way of all behind it.
+                Err(error) if error.kind() == StoreErrorKind::Inconsistent => {
+                    let Some(passed) = work.db.read_blocking(|tx| tx.lagging_outbound_hook(behind))? else {
+                        break;
+                    };
+                    tracing::error!(%error, user.id = %passed.0, hook.id = %passed.1, "A webhook cannot be dispatched and is passed over.");
+                    behind = passed;
+                }
+                Err(error) => return Err(error),
+            }
         }
         if !more {
             return Ok(());

@@ -8,7 +8,7 @@ use plimsoll_auth::vault::{Alert, Audience};
 use plimsoll_core_domain::order::Side;
 use plimsoll_core_domain::outbound::{EventFilter, delivery_id};
 use plimsoll_core_domain::stream::EventKind;
-use plimsoll_core_domain::{StoreError, UserId};
+use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
 use plimsoll_crypto::{OsRandom, WebhookSecret};
 use plimsoll_reliability::retry::Policy;
 use plimsoll_storage::platform::outbound::{
@@ -383,4 +383,27 @@ fn attempts_are_logged_and_old_deliveries_go() {
     assert_eq!(prune(at(12 + 3 * 86_400)), 1, "the failed one");
     assert_eq!(prune(at(9_999_999)), 0, "what waits stays");
     assert_eq!(world.count("outbound_deliveries"), 1);
+}
+
+/// A hook that wants an event of another release is passed over; those behind it are not.
+#[test]
+fn a_hook_that_does_not_read_is_in_nobodys_way() {
+    let world = World::new();
+    let (bad, good) = (hook(&world, 1, &[EventKind::SystemAlert]), hook(&world, 2, &[]));
+    alert(&world, world.user, "news");
+    world
+        .test
+        .execute(&format!("UPDATE outbound_hooks SET events = '{{order_lost}}' WHERE id = '{}'", bad.id));
+    let start = (UserId(0), Uuid::nil());
+    let failed: Result<_, StoreError> =
+        world.db.run_blocking(|tx| tx.dispatch_outbound(start, &Policy::WEBHOOK, at(2)));
+    assert_eq!(failed.unwrap_err().kind(), StoreErrorKind::Inconsistent);
+    let lagging = |behind| -> Option<(UserId, Uuid)> {
+        let found: Result<_, StoreError> = world.db.read_blocking(|tx| tx.lagging_outbound_hook(behind));
+        found.unwrap()
+    };
+    assert_eq!(lagging(start), Some((world.user, bad.id)));
+    let done = dispatch_one(&world, (world.user, bad.id)).unwrap();
+    assert_eq!((done.hook, done.messages), (good.id, 1));
+    assert_eq!(lagging((world.user, bad.id)), None);
 }

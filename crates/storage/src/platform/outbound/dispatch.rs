@@ -64,6 +64,16 @@ struct Made {
     body: String,
 }
 
+/// The first active hook behind (user, hook) that lags behind its user's stream.
+macro_rules! lagging {
+    () => {
+        "FROM outbound_hooks h JOIN stream_head s ON s.stream_id = h.user_id \
+         JOIN users u ON u.id = h.user_id AND u.state = 'active' \
+         WHERE h.state = 'active' AND (h.user_id, h.id) > (?, ?) AND (s.head > h.off OR s.epoch <> h.epoch) \
+         ORDER BY h.user_id, h.id LIMIT 1"
+    };
+}
+
 impl Tx<'_> {
     /// Whether there is any hook that wants anything.
     ///
@@ -81,6 +91,30 @@ impl Tx<'_> {
         Ok(row.any)
     }
 
+    /// The first hook behind (user, hook) that lags behind its user's stream.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn lagging_outbound_hook(
+        &mut self,
+        behind: (UserId, Uuid),
+    ) -> Result<Option<(UserId, Uuid)>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Hook {
+            #[diesel(sql_type = BigInt)]
+            user_id: i64,
+            #[diesel(sql_type = SqlUuid)]
+            id: Uuid,
+        }
+        let hook = prepared(concat!("SELECT h.user_id, h.id ", lagging!()))
+            .bind::<BigInt, _>(behind.0.0)
+            .bind::<SqlUuid, _>(behind.1)
+            .get_result::<Hook>(self.conn())
+            .optional()
+            .store()?;
+        Ok(hook.map(|hook| (UserId(hook.user_id), hook.id)))
+    }
+
     /// Dispatches what has happened for the first hook behind (user, hook) that lags behind its user's stream and that
     /// nobody else is at: deliveries and jobs are written, and the hook's place moves, together. `None` when there is no
     /// such hook. What is missing from the stream is told by a message of its own.
@@ -93,13 +127,11 @@ impl Tx<'_> {
         policy: &Policy,
         at: DateTime<Utc>,
     ) -> Result<Option<Dispatched>, StoreError> {
-        let Some(hook) = prepared(
-            "SELECT h.user_id, h.id, h.events, h.epoch, h.off, s.epoch AS now_epoch, s.head \
-             FROM outbound_hooks h JOIN stream_head s ON s.stream_id = h.user_id \
-             JOIN users u ON u.id = h.user_id AND u.state = 'active' \
-             WHERE h.state = 'active' AND (h.user_id, h.id) > (?, ?) AND (s.head > h.off OR s.epoch <> h.epoch) \
-             ORDER BY h.user_id, h.id LIMIT 1 FOR UPDATE OF h SKIP LOCKED",
-        )
+        let Some(hook) = prepared(concat!(
+            "SELECT h.user_id, h.id, h.events, h.epoch, h.off, s.epoch AS now_epoch, s.head ",
+            lagging!(),
+            " FOR UPDATE OF h SKIP LOCKED"
+        ))
         .bind::<BigInt, _>(behind.0.0)
         .bind::<SqlUuid, _>(behind.1)
         .get_result::<Behind>(self.conn())
