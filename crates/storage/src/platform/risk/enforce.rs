@@ -290,7 +290,7 @@ impl Tx<'_> {
             _ => "every open order is canceled",
         }
         .to_owned();
-        let outside = self.from_outside(account, level)?;
+        let outside = self.left_alone(account, level)?;
         if !outside.is_empty() {
             what += "; left alone, since it came from outside the platform: ";
             what += &outside.join(", ");
@@ -300,7 +300,7 @@ impl Tx<'_> {
     }
 
     /// What a halt of this level leaves alone, in words.
-    fn from_outside(&mut self, account: AccountId, level: HaltLevel) -> Result<Vec<String>, StoreError> {
+    fn left_alone(&mut self, account: AccountId, level: HaltLevel) -> Result<Vec<String>, StoreError> {
         #[derive(QueryableByName)]
         struct Left {
             #[diesel(sql_type = Text)]
