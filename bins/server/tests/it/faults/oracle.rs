@@ -281,7 +281,7 @@ impl World {
                 "(SELECT o.id FROM orders o LEFT JOIN jobs j ON j.kind = 'submit_order' AND j.parent_id IS NULL \
                  AND j.payload ->> 'order_id' = o.id::text \
                  WHERE o.source_kind <> 'external' AND o.replaces IS NULL AND o.role = 'entry' \
-                 GROUP BY o.id HAVING count(j.id) = 0 OR count(j.id) > 2) q",
+                 GROUP BY o.id HAVING count(j.id) <> 1) q",
             ),
             (
                 "an order was taken twice",
