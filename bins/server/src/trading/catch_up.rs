@@ -147,14 +147,11 @@ async fn send_on(connection: &Connection, db: &Db) -> Result<(), StoreError> {
     let made = db
         .run(move |tx| {
             let mut made = 0_usize;
-            for order in tx.open_orders(account)?.iter().filter(|order| {
-                order.replaces.is_none()
-                    && order.parent_id.is_none()
-                    && matches!(
-                        order.status,
-                        OrderStatus::PendingSubmit | OrderStatus::Submitting | OrderStatus::Unknown
-                    )
-            }) {
+            if !tx.open_orders(account)?.iter().any(to_be_sent) {
+                return Ok(0);
+            }
+            // Locked: a job settles with its order, so that none ends between this look and the new one's insertion.
+            for order in tx.lock_open_orders(account)?.iter().filter(|order| to_be_sent(order)) {
                 made += usize::from(tx.enqueue(&SubmitPayload::job(order))?.is_some());
             }
             Ok::<_, StoreError>(made)
@@ -164,6 +161,13 @@ async fn send_on(connection: &Connection, db: &Db) -> Result<(), StoreError> {
         tracing::warn!(account.id = %account, made, "orders that were to be sent had no job and have one again");
     }
     Ok(())
+}
+
+fn to_be_sent(order: &Order) -> bool {
+    use OrderStatus::{PendingSubmit, Submitting, Unknown};
+    order.replaces.is_none()
+        && order.parent_id.is_none()
+        && matches!(order.status, PendingSubmit | Submitting | Unknown)
 }
 
 /// One try.
