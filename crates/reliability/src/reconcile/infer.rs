@@ -33,3 +33,59 @@ pub fn inferred(seen: &BrokerOrder, known: &[(Decimal, Decimal, Decimal)]) -> Ve
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_core_domain::broker::BrokerStatus;
+    use plimsoll_core_domain::order::OrderStatus;
+
+    fn seen(filled: i64, average: &str) -> BrokerOrder {
+        BrokerOrder {
+            id: "b".parse().unwrap(),
+            client_order_id: "c".into(),
+            symbol: "SPY".into(),
+            side: None,
+            order_type: None,
+            time_in_force: None,
+            class: None,
+            role: None,
+            qty: None,
+            notional: None,
+            limit_price: None,
+            stop_price: None,
+            trail_price: None,
+            trail_percent: None,
+            extended_hours: false,
+            status: BrokerStatus::Known(OrderStatus::Filled),
+            filled_qty: filled.into(),
+            filled_avg_price: Some(average.parse().unwrap()),
+            submitted_at: None,
+            updated_at: chrono::DateTime::UNIX_EPOCH,
+            replaces: None,
+            replaced_by: None,
+            legs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_no_execution_covers_is_priced_from_the_average() {
+        let known = [(Decimal::from(4), Decimal::from(4), Decimal::from(100))];
+        let fills = inferred(&seen(10, "106"), &known);
+        assert_eq!(fills.len(), 1);
+        assert_eq!(fills[0].qty.get(), Decimal::from(6));
+        assert_eq!(fills[0].cum_qty.get(), Decimal::from(10));
+        assert_eq!(fills[0].price.get(), Decimal::from(110));
+        assert_eq!(fills[0].source, FillSource::Inferred);
+    }
+
+    #[test]
+    fn nothing_is_inferred_when_everything_is_covered() {
+        let known = [
+            (Decimal::from(10), Decimal::from(10), Decimal::from(106)),
+            (Decimal::from(10), Decimal::from(10), Decimal::from(106)),
+        ];
+        assert!(inferred(&seen(10, "106"), &known).is_empty());
+        assert!(inferred(&seen(0, "0"), &[]).is_empty());
+    }
+}
