@@ -108,6 +108,8 @@ pub fn decide(
         .and_then(|wanted| whole(wanted, facts));
     match wanted {
         Ok(wanted) => follow(tx, asked, facts, wanted, None, ids),
+        // The broker may know a price, and is not asked inside a transaction.
+        Err(refusal) if refusal.reason == Reason::NoPrice && !facts.asked => Ok(Decision::Later),
         Err(refusal) => refuse(tx, asked, refusal),
     }
 }

@@ -508,15 +508,19 @@ async fn sizes_follow_the_rule() {
     let desk = Desk::new(json!({ "sizing": { "mode": "fixed_qty", "value": "2" } })).await;
     desk.post(json!({ "action": "buy", "quantity": 500, "id": "a" })).await;
     assert_eq!(desk.orders()[0]["qty"], "2.000000000");
-    let sizing = json!({ "sizing": { "mode": "percent_equity", "value": 1 } });
+    let sizing = json!({ "sizing": { "mode": "percent_equity", "value": 3 } });
     desk.owner.send(Method::PATCH, &desk.path(), Some(&sizing)).await;
-    // One per cent of the account's 10,000 at 30 each: whole units are sold short.
-    let short = json!({ "action": "sell", "quantity": 500, "price": "30", "id": "b" });
+    // Three per cent of the account's 10,000 at the broker's 101 each: whole units are sold short.
+    let short = json!({ "ticker": "DIA", "action": "sell", "quantity": 500, "price": "1.00", "id": "b" });
     assert_eq!(desk.post(short).await.status, 202);
     assert_eq!(
         (&desk.orders()[1]["side"], &desk.orders()[1]["qty"]),
-        (&json!("sell"), &json!("3.000000000"))
+        (&json!("sell"), &json!("2.000000000"))
     );
+    // Where none is known the broker is asked before anything is ordered, whatever the sender says.
+    let blind = desk.post(json!({ "action": "sell", "quantity": 1, "price": "1.00", "id": "c" })).await;
+    assert_eq!((blind.status, &blind.body["order_id"]), (202, &Value::Null), "{}", blind.body);
+    assert_eq!(desk.orders().len(), 2);
     for (sizing, pointer) in [
         (json!({ "mode": "fixed_qty" }), "/sizing/value"),
         (json!({ "mode": "everything", "value": 1 }), "/sizing/mode"),

@@ -83,7 +83,7 @@ struct NoBroker(Arc<AtomicBool>);
 
 impl TradingGateway for NoBroker {
     fn known_asset(&self, _: UserId, symbol: &Symbol) -> Option<BrokerAsset> {
-        let known = self.0.load(Ordering::SeqCst) && matches!(symbol.as_str(), "SPY" | "AAPL");
+        let known = self.0.load(Ordering::SeqCst) && matches!(symbol.as_str(), "SPY" | "AAPL" | "DIA");
         known.then(|| BrokerAsset {
             symbol: symbol.clone(),
             class: "us_equity".to_owned(),
@@ -91,6 +91,9 @@ impl TradingGateway for NoBroker {
             fractionable: true,
             shortable: true,
         })
+    }
+    fn price_seen(&self, _: UserId, symbol: &Symbol) -> Option<Price> {
+        (symbol.as_str() == "DIA").then(|| "101".parse().unwrap())
     }
     fn known_account(&self, _: UserId) -> Option<SeenAccount> {
         let amount = rust_decimal::Decimal::from(10_000);

@@ -45,17 +45,41 @@ impl Wanted {
     /// Why it is not followed.
     pub fn of(message: &Message, rules: &HookRules, symbol: &Symbol, known: &Known) -> Result<Self, Refusal> {
         let fractional = known.asset.fractionable || known.asset.class == "crypto";
-        let price = known.price.or(message.price);
-        let units = |stated, fractional| {
+        // Money is turned into units by the broker's price, or by what a buy pays at most; never by what a sender says the
+        // price is, or a wrong one would make the order larger than the hook's owner allowed.
+        let ceiling = message
+            .limit_price
+            .filter(|_| matches!(message.order_type, OrderType::Limit | OrderType::StopLimit));
+        let units = |stated, fractional, buys: bool| {
+            let price = known.price.or(ceiling.filter(|_| buys));
             rules.sizing.units(&Given { stated, price, equity: known.equity, fractional })
+        };
+        let plain = message.order_type == OrderType::Market
+            && message.take_profit.is_none()
+            && message.stop_loss.is_none()
+            && matches!(message.time_in_force, None | Some(TimeInForce::Day))
+            && !symbol.as_str().contains('/');
+        let amount = || Ok(rules.sizing.amount(known.equity)?.filter(|_| plain && fractional));
+        let by_money = |amount: Decimal| {
+            rules.check_action(&[Action::Buy])?;
+            let request =
+                OrderRequest { notional: Some(amount), ..request(symbol, Side::Buy, TimeInForce::Day) };
+            Ok(Self { target: None, order: Some(valid(request)?), closes: false, more: false })
         };
         if let Some(stated) = message.position {
             let stated_size = stated.size.or(message.quantity);
             let target = match stated.stance {
                 Stance::Flat => Decimal::ZERO,
-                Stance::Long => units(stated_size, fractional)?.get(),
+                // From flat the money itself is the target.
+                Stance::Long
+                    if known.held.is_zero()
+                        && let Some(amount) = amount()? =>
+                {
+                    return by_money(amount);
+                }
+                Stance::Long => units(stated_size, fractional, true)?.get(),
                 // Parts of a unit cannot be sold short.
-                Stance::Short => -units(stated_size, false)?.get(),
+                Stance::Short => -units(stated_size, false, false)?.get(),
             };
             return Self::towards(target, message, rules, symbol, known);
         }
@@ -66,20 +90,13 @@ impl Wanted {
                 return Err(Refusal::new(Reason::MissingField, "action is missing"));
             }
         };
-        let plain = message.order_type == OrderType::Market
-            && message.take_profit.is_none()
-            && message.stop_loss.is_none()
-            && matches!(message.time_in_force, None | Some(TimeInForce::Day))
-            && !symbol.as_str().contains('/');
         let opens_long = side == Side::Buy && known.held >= Decimal::ZERO;
-        if let (Some(amount), true) = (rules.sizing.amount(known.equity)?, plain && fractional && opens_long)
-        {
-            rules.check_action(&[Action::Buy])?;
-            let request = OrderRequest { notional: Some(amount), ..request(symbol, side, TimeInForce::Day) };
-            return Ok(Self { target: None, order: Some(valid(request)?), closes: false, more: false });
+        if opens_long && let Some(amount) = amount()? {
+            return by_money(amount);
         }
         let sells_short = side == Side::Sell && known.held <= Decimal::ZERO;
-        let delta = side.signed(units(message.quantity, fractional && !sells_short)?.get());
+        let delta =
+            side.signed(units(message.quantity, fractional && !sells_short, side == Side::Buy)?.get());
         let mut wanted = Self::towards(known.held + delta, message, rules, symbol, known)?;
         if !wanted.more {
             wanted.target = None;

@@ -84,22 +84,30 @@ fn sizing_by_money() {
         |body: &str, sizing: Sizing, known: &Known| wanted(body, sizing, known).map(|wanted| told(&wanted));
     assert_eq!(of(buy, sizing("fixed_notional", "100"), &known("0")).unwrap(), "buy $100");
     assert_eq!(of(buy, sizing("percent_equity", "2.5"), &known("0")).unwrap(), "buy $250");
-    let long = r#"{"ticker":"SPY","position":"long","price":"30"}"#;
-    assert_eq!(of(long, sizing("fixed_notional", "90"), &known("1")).unwrap(), "buy 2");
-    let short = r#"{"ticker":"SPY","position":"short","price":"30"}"#;
+    // Whatever the sender says the price is.
+    let seen = |held: &str, price: &str| Known { price: Some(price.parse().unwrap()), ..known(held) };
+    let long = r#"{"ticker":"SPY","position":"long","price":"1"}"#;
+    assert_eq!(of(long, sizing("fixed_notional", "90"), &known("0")).unwrap(), "buy $90");
+    assert_eq!(of(long, sizing("fixed_notional", "90"), &seen("1", "30")).unwrap(), "buy 2");
+    assert_eq!(of(long, sizing("fixed_notional", "90"), &known("1")).unwrap_err().reason, Reason::NoPrice);
+    let short = r#"{"ticker":"SPY","position":"short","price":"1"}"#;
+    assert_eq!(of(short, sizing("fixed_notional", "100"), &known("0")).unwrap_err().reason, Reason::NoPrice);
+    let whole = of(short, sizing("fixed_notional", "100"), &seen("0", "30")).unwrap();
+    assert_eq!(whole, "sell 3", "whole units go short");
+    let flat = r#"{"ticker":"SPY","position":"flat"}"#;
+    let broke = Known { equity: None, ..known("2") };
     assert_eq!(
-        of(short, sizing("fixed_notional", "100"), &known("0")).unwrap(),
-        "sell 3",
-        "whole units go short"
+        of(flat, sizing("percent_equity", "1"), &broke).unwrap(),
+        "sell 2 closing",
+        "no size is needed"
     );
-    let seen = Known { price: Some("50".parse().unwrap()), ..known("0") };
-    assert_eq!(
-        of(short, sizing("fixed_notional", "100"), &seen).unwrap(),
-        "sell 2",
-        "the broker's price wins"
-    );
-    let blind = r#"{"ticker":"SPY","position":"short"}"#;
-    assert_eq!(of(blind, sizing("fixed_notional", "100"), &known("0")).unwrap_err().reason, Reason::NoPrice);
+    // A buy pays its limit at most; what a sell brings at least bounds nothing.
+    let at = |action: &str| {
+        format!(r#"{{"ticker":"SPY","action":"{action}","orderType":"limit","limitPrice":"20","price":"1"}}"#)
+    };
+    assert_eq!(of(&at("buy"), sizing("fixed_notional", "90"), &known("0")).unwrap(), "buy 4.5");
+    let sell = of(&at("sell"), sizing("fixed_notional", "90"), &known("0"));
+    assert_eq!(sell.unwrap_err().reason, Reason::NoPrice);
     let broke = Known { equity: None, ..known("0") };
     assert_eq!(of(buy, sizing("percent_equity", "1"), &broke).unwrap_err().reason, Reason::NoEquity);
 }

@@ -137,7 +137,7 @@ impl Sizing {
 pub struct Given {
     /// Units that the signal states.
     pub stated: Option<Decimal>,
-    /// The last price: the broker's where one is known, else the signal's.
+    /// The broker's last price, or what a buy pays at most.
     pub price: Option<Price>,
     /// The account's equity.
     pub equity: Option<Decimal>,
