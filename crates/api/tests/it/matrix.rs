@@ -132,7 +132,7 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/webhooks/outbound/{id}", Readers, ""),
     ("get", "/webhooks/outbound/{id}/deliveries", Readers, ""),
     ("post", "/webhooks/outbound", Sessions, r#"{"url":"ftp://example.com/"}"#),
-    ("patch", "/webhooks/outbound/{id}", Sessions, r#"{"name":"x"}"#),
+    ("patch", "/webhooks/outbound/{id}", Sessions, r#"{"description":"x"}"#),
     ("delete", "/webhooks/outbound/{id}", Sessions, ""),
     ("post", "/webhooks/outbound/{id}/rotate", Sessions, ""),
     ("post", "/webhooks/outbound/{id}/test", Sessions, ""),
