@@ -224,6 +224,12 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "Trading is halted: `rule` says for whom, `limit` at which level, `actual` what the request would do. GET /risk/halt tells since when and why; POST /risk/resume ends it.",
     ),
     kind(
+        "symbol_blocked",
+        422,
+        "Symbol blocked",
+        "A comparison with the broker found a difference of this symbol that nobody has decided about: what is held is not clear, so only what makes the position smaller is taken. GET /reconciliation/status has the difference; POST /reconciliation/discrepancies/{id}/resolve decides about it.",
+    ),
+    kind(
         "signal_refused",
         422,
         "Signal refused",
@@ -468,7 +474,9 @@ impl From<BusinessError> for Problem {
 
 impl From<RiskRefusal> for Problem {
     fn from(refusal: RiskRefusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        let problem = Self::new(refusal.code(), refusal.to_string());
+        let problem = if refusal.is_momentary() { problem.retry_after(1) } else { problem };
+        problem
             .with("rule", refusal.rule.as_str())
             .with("limit", refusal.limit)
             .with("actual", refusal.actual)

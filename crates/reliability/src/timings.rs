@@ -147,6 +147,14 @@ timings! {
     signal_silence = MINUTE,
     /// Age at which a signal leaves the decision log.
     signal_keep = 90 * DAY,
+    /// How often an account is compared with its broker without any other reason; `RECONCILE_INTERVAL` sets it.
+    reconcile_interval = 5 * MINUTE,
+    /// A live order must have been missing at the broker for so long before it counts as gone.
+    reconcile_missing = MINUTE,
+    /// An order whose fate is unknown for so long makes its account be compared.
+    reconcile_unknown = 30 * SECOND,
+    /// An order that is under way, or unconfirmed, for longer is stale; `STALE_ORDER_AGE` sets it.
+    stale_order_age = HOUR,
     /// How often accounts are swept for what is due: resets, notices.
     upkeep_sweep = MINUTE,
     /// How often old rows of accounts are deleted.

@@ -250,6 +250,9 @@ fn follow(
         Accepted::Twin(order) => Ok(order),
         // Its price may be had from the broker, which is not asked inside a transaction.
         Accepted::Risk(risk) if risk.price_unknown() && !facts.asked => return Ok(Decision::Later),
+        Accepted::Risk(risk) if risk.is_momentary() => {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, risk.to_string()));
+        }
         Accepted::Risk(risk) if risk.rule.is_halt() => refusal(Reason::TradingHalted, risk.to_string()),
         Accepted::Risk(risk) => refusal(Reason::RiskLimit, risk.to_string()),
         Accepted::NoAccount | Accepted::OtherAccount => {

@@ -96,12 +96,11 @@ pub fn check(
 ) -> Result<(), RiskRefusal> {
     if let Some((level, rule)) = halts.in_force() {
         let terms = order.terms;
-        let smaller = level == HaltLevel::BlockEntries
-            && match (order.replaces, terms.size) {
-                (Some(OrderSize::Qty(old)), OrderSize::Qty(new)) => new <= old,
-                _ => false,
-            };
-        if !smaller && !reduces(terms, exposure) {
+        let passes = match level {
+            HaltLevel::BlockEntries => !enlarges(order, exposure),
+            _ => reduces(terms, exposure),
+        };
+        if !passes {
             return refuse(rule, level, against(terms, exposure));
         }
     }
@@ -109,6 +108,20 @@ pub fn check(
         return Ok(());
     }
     check_limits(order, limits, exposure)
+}
+
+/// Whether an order opens or enlarges a position, or is larger than the one that it replaces.
+pub(super) fn enlarges(order: &Candidate<'_>, exposure: &Exposure) -> bool {
+    let smaller = match (order.replaces, order.terms.size) {
+        (Some(OrderSize::Qty(old)), OrderSize::Qty(new)) => new <= old,
+        _ => false,
+    };
+    !smaller && !reduces(order.terms, exposure)
+}
+
+/// The refusal of an entry whose symbol is unclear.
+pub(super) fn refuse_entry(rule: RiskRule, terms: &NewOrder, exposure: &Exposure) -> RiskRefusal {
+    RiskRefusal { rule, limit: terms.symbol.to_string(), actual: against(terms, exposure) }
 }
 
 /// Whether an order makes its position smaller even if everything open on its side fills first. An order by amount has no

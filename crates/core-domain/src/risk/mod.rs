@@ -4,6 +4,7 @@ mod check;
 mod halt;
 mod limits;
 mod loss;
+mod unclear;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ pub use check::{Candidate, Exposure, check};
 pub use halt::{HaltCause, HaltLevel, Halts};
 pub use limits::{LimitError, MAX_COUNT, MAX_SYMBOLS, RiskLimits};
 pub use loss::{Look, LossMark, look};
+pub use unclear::{Unclear, check_unclear};
 
 /// A rule that an order is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,11 +35,15 @@ pub enum RiskRule {
     UserHalt,
     /// All trading is halted.
     GlobalHalt,
+    /// A comparison with the broker found a difference of the symbol that nobody has decided about.
+    OpenDiscrepancy,
+    /// The account is to be compared with the broker first.
+    Unreconciled,
 }
 
 impl RiskRule {
     /// Every rule.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::MaxOrderNotional,
         Self::MaxPositionNotional,
         Self::MaxDailyLoss,
@@ -47,6 +53,8 @@ impl RiskRule {
         Self::DeniedSymbols,
         Self::UserHalt,
         Self::GlobalHalt,
+        Self::OpenDiscrepancy,
+        Self::Unreconciled,
     ];
 
     /// Its name in answers, audit entries and logs.
@@ -62,6 +70,8 @@ impl RiskRule {
             Self::DeniedSymbols => "denied_symbols",
             Self::UserHalt => "user_halt",
             Self::GlobalHalt => "global_halt",
+            Self::OpenDiscrepancy => "open_discrepancy",
+            Self::Unreconciled => "unreconciled",
         }
     }
 
@@ -87,7 +97,18 @@ impl RiskRefusal {
     /// The problem's code in answers.
     #[must_use]
     pub const fn code(&self) -> &'static str {
-        if self.rule.is_halt() { "trading_halted" } else { "risk_limit" }
+        match self.rule {
+            RiskRule::UserHalt | RiskRule::GlobalHalt => "trading_halted",
+            RiskRule::OpenDiscrepancy => "symbol_blocked",
+            RiskRule::Unreconciled => "reconciling",
+            _ => "risk_limit",
+        }
+    }
+
+    /// Whether it passes by itself within moments.
+    #[must_use]
+    pub fn is_momentary(&self) -> bool {
+        self.rule == RiskRule::Unreconciled
     }
 
     /// Whether it might not be one, were it known what the symbol trades at.
@@ -100,10 +121,16 @@ impl RiskRefusal {
 impl fmt::Display for RiskRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, limit, actual } = self;
-        if rule.is_halt() {
-            write!(f, "{}: {limit} is in force, and the order is {actual}", rule.as_str())
-        } else {
-            write!(f, "{}: the limit is {limit}, and it would be {actual}", rule.as_str())
+        let name = rule.as_str();
+        match rule {
+            RiskRule::UserHalt | RiskRule::GlobalHalt => {
+                write!(f, "{name}: {limit} is in force, and the order is {actual}")
+            }
+            RiskRule::OpenDiscrepancy => {
+                write!(f, "{name}: what is held of {limit} is not clear, and the order is {actual}")
+            }
+            RiskRule::Unreconciled => write!(f, "{name}: the account is compared with the broker first"),
+            _ => write!(f, "{name}: the limit is {limit}, and it would be {actual}"),
         }
     }
 }

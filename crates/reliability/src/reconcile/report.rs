@@ -17,6 +17,10 @@ words!(
         Watch = "watch",
         /// The fate of an order has been unknown for a while.
         Unknown = "unknown",
+        /// The database was restored, or another server of it took over: what it has may be old.
+        Restore = "restore",
+        /// A halt was lifted: entries are taken once the account was compared.
+        Rearm = "rearm",
         /// A user, an administrator or a command asked for it.
         Demand = "demand",
     }

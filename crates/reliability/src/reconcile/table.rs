@@ -163,7 +163,7 @@ pub struct Rule {
     pub class: Class,
     /// What is done.
     pub action: Action,
-    /// New entries on the symbol are refused until somebody has looked.
+    /// What is held of the symbol is not known until somebody has looked: the user is told so as critical.
     pub blocks: bool,
     /// The user is told at once, the first time.
     pub alerts: bool,
@@ -223,16 +223,19 @@ impl Case {
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
-        "| here | at the broker | kind | class | action | entries of the symbol | told at once |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| here | at the broker | kind | class | action | told at once |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for rule in RULES {
-        let (entries, told) =
-            (if rule.blocks { "refused" } else { "taken" }, if rule.alerts { "yes" } else { "no" });
+        let told = match (rule.blocks, rule.alerts) {
+            (true, _) => "critical",
+            (false, true) => "warning",
+            (false, false) => "no",
+        };
         // Writing to a text cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | `{}` | `{}` | `{}` | {entries} | {told} |",
+            "| {} | {} | `{}` | `{}` | `{}` | {told} |",
             rule.local,
             rule.broker,
             rule.kind.as_str(),

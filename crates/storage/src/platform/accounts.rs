@@ -39,6 +39,8 @@ pub struct TradingAccount {
     pub state: CredentialState,
     /// Its owner has a limit of the daily loss.
     pub loss_limited: bool,
+    /// It takes no entries until it was compared with its broker.
+    pub awaits_comparison: bool,
 }
 
 #[derive(QueryableByName)]
@@ -85,6 +87,8 @@ struct TradingRow {
     credential_state: String,
     #[diesel(sql_type = Bool)]
     loss_limited: bool,
+    #[diesel(sql_type = Bool)]
+    awaits_comparison: bool,
 }
 
 impl TryFrom<Row> for BrokerAccountRow {
@@ -146,7 +150,8 @@ impl Tx<'_> {
         prepared(concat!(
             "SELECT ",
             account_columns!(),
-            ", c.version, c.state AS credential_state, coalesce(a.risk_limits ->> 'max_daily_loss', '') <> '' AS loss_limited FROM accounts a \
+            ", c.version, c.state AS credential_state, coalesce(a.risk_limits ->> 'max_daily_loss', '') <> '' AS loss_limited, \
+             a.compare_after IS NOT NULL AS awaits_comparison FROM accounts a \
              JOIN broker_credentials c ON c.user_id = a.user_id AND c.broker = a.broker AND c.environment = a.environment \
              JOIN users u ON u.id = a.user_id WHERE a.state = 'active' AND (u.state = 'active' \
              OR EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL)) ORDER BY a.id"
@@ -163,6 +168,7 @@ impl Tx<'_> {
                 credential_version: row.version,
                 state,
                 loss_limited: row.loss_limited,
+                awaits_comparison: row.awaits_comparison,
             })
         })
         .collect()

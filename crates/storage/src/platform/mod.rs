@@ -9,6 +9,7 @@ pub mod letters;
 pub mod orders;
 pub mod outbound;
 pub mod portfolio;
+pub mod reconciliation;
 pub mod risk;
 pub mod sessions;
 pub mod signals;

@@ -9,8 +9,10 @@ use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::order::{OrderStatus, Side};
 use plimsoll_core_domain::risk::{HaltCause, HaltLevel, RiskLimits};
 use plimsoll_reliability::jobs::JobQueue;
+use plimsoll_reliability::reconcile::{Case, Finding, Outcome, Scope, Subject, Trigger};
 use plimsoll_reliability::submit::{OrderEvent, SubmitStore};
 use plimsoll_storage::platform::orders::{ApplyError, NewReplacement};
+use plimsoll_storage::platform::reconciliation::{AccountOwner, FinishedRun, Resolution};
 use plimsoll_storage::platform::risk::NewHalt;
 
 use crate::world::{World, accept, at, execution, market, report, seen};
@@ -103,6 +105,35 @@ const USE_CASES: &[UseCase] = &[
             }
             tx.append_audit(Some(world.user), &entry(second))
         })
+    }),
+    ("end a comparison and decide about a difference", |world, n| {
+        let second = tick();
+        let of = AccountOwner {
+            account: world.account,
+            user: world.user,
+            environment: plimsoll_core_domain::order::Environment::Paper,
+        };
+        let off = Finding {
+            subject: Subject::Position(format!("X{}", n % 3)),
+            case: Case::PositionUnexplained,
+            local: "0".into(),
+            broker: second.to_string(),
+        };
+        let run = FinishedRun {
+            id: uuid::Uuid::from_u128(u128::try_from(second).unwrap()),
+            trigger: Trigger::Watch,
+            scope: Scope::Orders,
+            started_at: at(second),
+            outcome: Ok(Outcome::new(1, vec![off], true)),
+        };
+        world.db.run_blocking(|tx| tx.finish_run(of, &run, at(second)))?;
+        let open = world.db.read_blocking(|tx| tx.open_discrepancies(world.user))?;
+        let Some(one) = open.first() else { return Ok(()) };
+        let (by, word) = (world.user, Resolution::KeepLocal);
+        world
+            .db
+            .run_blocking(|tx| tx.resolve_discrepancy(one.id, Some(by), by, word, None, at(second)))
+            .map(drop)
     }),
     ("set limits and look at the loss", |world, _| {
         let second = tick();

@@ -26,6 +26,7 @@ mod order_list;
 mod outbound;
 mod paper;
 mod private_postgres;
+mod reconciliation;
 mod risk;
 mod risk_enforce;
 mod streams;

@@ -12,8 +12,12 @@ use self::books::MemoryBooks;
 use self::broker::Model;
 use super::{Attempt, Limits, Outcome, Progress, ReconcileError, Scope};
 
-const LIMITS: Limits =
-    Limits { missing_for: Duration::from_secs(60), stale_age: Duration::from_secs(3600), calls: 200 };
+const LIMITS: Limits = Limits {
+    missing_for: Duration::from_secs(60),
+    stale_age: Duration::from_secs(3600),
+    calls: 200,
+    insist: false,
+};
 
 fn terms(symbol: &str, side: Side, qty: Decimal) -> NewOrder {
     OrderRequest {

@@ -9,7 +9,9 @@ use rust_decimal::Decimal;
 use super::books::{MemoryBooks, later};
 use super::broker::{Model, id, time};
 use super::{attempt, reconcile, terms};
-use crate::reconcile::{Case, Outcome, Progress, ReconcileError, Reported, RunStatus, Scope, inferred};
+use crate::reconcile::{
+    Attempt, Case, Limits, Outcome, Progress, ReconcileError, Reported, RunStatus, Scope, inferred,
+};
 
 fn world() -> (Model, MemoryBooks) {
     let (broker, books) = (Model::default(), MemoryBooks::default());
@@ -141,6 +143,23 @@ fn a_failed_list_of_positions_is_not_flat() {
         last = attempt(&broker, &books, Scope::Everything, &mut progress).ok();
     }
     assert_eq!(last.unwrap().status, RunStatus::Partial);
+}
+
+#[test]
+fn an_account_that_starts_is_not_compared_until_its_positions_are_known() {
+    let (broker, books) = world();
+    broker.with(|ledger| ledger.failing.insert("positions"));
+    let limits = Limits { insist: true, ..super::LIMITS };
+    let mut progress = Progress::default();
+    let mut once = || {
+        let run = Attempt::new(&broker, &books, limits, Scope::Everything, &mut progress).run();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run)
+    };
+    for _ in 0..9 {
+        assert!(once().is_err(), "it ends when the positions are known, and not before");
+    }
+    broker.with(|ledger| ledger.failing.clear());
+    assert_eq!(once().unwrap().status, RunStatus::Ok);
 }
 
 #[test]

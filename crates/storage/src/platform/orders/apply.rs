@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::BrokerOrder;
-use plimsoll_core_domain::fill::{Booking, Execution, Fill, FillBook};
+use plimsoll_core_domain::fill::{Booking, Execution, Fill, FillBook, make_room};
 use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, OrderStatus, StateChange};
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
@@ -101,10 +101,18 @@ impl Tx<'_> {
         }
 
         let mut fills: Vec<Fill> = Vec::new();
+        let (mut booked, mut room) = (Vec::new(), None);
         if !report.executions.is_empty() {
-            let booked = self.fills_of(account, before.id)?;
-            let pairs = booked.iter().map(|fill| (fill.execution.qty.get(), fill.execution.cum_qty.get()));
-            let mut book = FillBook::new(pairs);
+            booked = self.fills_of(account, before.id)?;
+            let held: Vec<Execution> = booked.iter().map(|fill| fill.execution.clone()).collect();
+            room = make_room(&held, &report.executions, after.terms.qty())
+                .map_err(|why| contradiction(why.into()))?;
+            if let Some(next) = &room {
+                let change = after.rebook(next, now).map_err(contradiction)?;
+                keep(&after, change);
+            }
+            let held = room.as_deref().unwrap_or(&held);
+            let mut book = FillBook::new(held.iter().map(|one| (one.qty.get(), one.cum_qty.get())));
             for execution in &report.executions {
                 let (booking, change) = after.book(&mut book, execution, now).map_err(contradiction)?;
                 keep(&after, change);
@@ -146,7 +154,13 @@ impl Tx<'_> {
         if revived.is_some() {
             events.extend(self.settle_replaced(&after, &OrderEvent::Revived(&report.seen), now)?);
         }
-        let holding_events = self.book_fills(&after, &mut fills, now)?;
+        let mut holding_events = Vec::new();
+        if let Some(next) = &room {
+            let (came, holding) = self.rebook(&after, &booked, next, now)?;
+            events.extend(came.iter().map(fill_event));
+            holding_events.extend(self.portfolio_events(&after, &holding, now)?);
+        }
+        holding_events.extend(self.book_fills(&after, &mut fills, now)?);
         events.extend(fills.iter().map(fill_event));
         let legs = self.legs_of(account, &[after.id])?;
         events.extend(order_event(&before, &after, &legs));

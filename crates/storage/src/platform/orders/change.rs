@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::ReplaceOrder;
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus, Pricing, SubmitNotes, Trail};
-use plimsoll_core_domain::risk::{Candidate, RiskRefusal, check};
+use plimsoll_core_domain::risk::{Candidate, RiskRefusal, check, check_unclear};
 use plimsoll_core_domain::stream::{EventKind, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{
@@ -99,7 +99,7 @@ impl Tx<'_> {
         price_of: &dyn Fn(&Symbol) -> Option<Price>,
         now: DateTime<Utc>,
     ) -> Result<ReplaceWish, StoreError> {
-        let (limits, halts) = self.lock_risk(account)?;
+        let (limits, halts, unclear) = self.lock_risk(account)?;
         let Some(old) = Tx::lock_order(self, account, id)? else { return Ok(ReplaceWish::NoOrder) };
         let replaceable =
             matches!(old.status, OrderStatus::New | OrderStatus::PartiallyFilled | OrderStatus::Held);
@@ -126,7 +126,9 @@ impl Tx<'_> {
             terms.size = OrderSize::Qty(rest);
         }
         // A leg goes out of a position, whatever its price.
-        if old.parent_id.is_none() && (halts.level().is_some() || limits.looks_at_orders()) {
+        let looks =
+            halts.level().is_some() || limits.looks_at_orders() || unclear.of(&terms.symbol).is_some();
+        if old.parent_id.is_none() && looks {
             let reference = price_of(&terms.symbol);
             let exposure = self.exposure(&ExposureQuery {
                 account,
@@ -140,7 +142,9 @@ impl Tx<'_> {
             let left = old.open_qty().and_then(|left| Quantity::new(left).ok());
             let candidate =
                 Candidate { terms: &terms, reference, closes: false, replaces: left.map(OrderSize::Qty) };
-            if let Err(refusal) = check(&candidate, &limits, halts, &exposure) {
+            let checked = check(&candidate, &limits, halts, &exposure)
+                .and_then(|()| check_unclear(&candidate, &unclear, &exposure));
+            if let Err(refusal) = checked {
                 return Ok(ReplaceWish::Risk(refusal));
             }
         }

@@ -7,7 +7,9 @@ mod events;
 mod find;
 mod legs;
 mod list;
+mod rebook;
 mod row;
+mod stale;
 mod submit;
 mod write;
 

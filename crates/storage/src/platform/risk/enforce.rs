@@ -145,7 +145,7 @@ impl Tx<'_> {
         account: AccountId,
         now: DateTime<Utc>,
     ) -> Result<(Enforced, Vec<OrderId>), StoreError> {
-        let (_, halts) = self.lock_risk(account)?;
+        let (_, halts, _) = self.lock_risk(account)?;
         let Some(level) = halts.level() else { return Ok((Enforced::Done, Vec::new())) };
         let mut open = self.lock_open_orders(account)?;
         open.retain(|order| order.source.kind != SourceKind::External);

@@ -4,7 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize, OrderStatus};
-use plimsoll_core_domain::risk::{Candidate, Exposure, Halts, MAX_COUNT, RiskLimits, RiskRefusal, check};
+use plimsoll_core_domain::risk::{
+    Candidate, Exposure, Halts, MAX_COUNT, RiskLimits, RiskRefusal, Unclear, check,
+};
 use plimsoll_core_domain::{AccountId, OrderId, Price, Quantity, StoreError};
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -135,8 +137,11 @@ impl Tx<'_> {
         })
     }
 
-    /// Locks an account, and reads its owner's limits and what is halted.
-    pub(crate) fn lock_risk(&mut self, account: AccountId) -> Result<(RiskLimits, Halts), StoreError> {
+    /// Locks an account, and reads its owner's limits, what is halted, and what is unclear.
+    pub(crate) fn lock_risk(
+        &mut self,
+        account: AccountId,
+    ) -> Result<(RiskLimits, Halts, Unclear), StoreError> {
         #[derive(QueryableByName)]
         struct Risk {
             #[diesel(sql_type = Nullable<Text>)]
@@ -145,16 +150,20 @@ impl Tx<'_> {
             halt_user: Option<String>,
             #[diesel(sql_type = Nullable<Text>)]
             halt_global: Option<String>,
+            #[diesel(sql_type = Nullable<Array<Text>>)]
+            entries_blocked: Option<Vec<String>>,
         }
         let row = prepared(
-            "SELECT risk_limits::text AS risk_limits, halt_user, halt_global FROM accounts WHERE id = ? \
-             FOR NO KEY UPDATE",
+            "SELECT risk_limits::text AS risk_limits, halt_user, halt_global, \
+             CASE WHEN compare_after IS NULL THEN entries_blocked ELSE ARRAY['*'] END AS entries_blocked \
+             FROM accounts WHERE id = ? FOR NO KEY UPDATE",
         )
         .bind::<BigInt, _>(account.0)
         .get_result::<Risk>(self.conn())
         .store()?;
         let halts = halts_of(account, row.halt_user.as_deref(), row.halt_global.as_deref())?;
-        Ok((limits_of(account, row.risk_limits.as_deref())?, halts))
+        let unclear = Unclear::new(row.entries_blocked.unwrap_or_default());
+        Ok((limits_of(account, row.risk_limits.as_deref())?, halts, unclear))
     }
 
     /// The halt that keeps an accepted order from being sent. Legs go out with their entry, and what is under way or final is

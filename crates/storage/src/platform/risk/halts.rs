@@ -100,6 +100,22 @@ macro_rules! select_halt {
     };
 }
 
+/// What ends the copies of a halt: before entries are taken again, an account that was ever compared with its broker is
+/// compared once more.
+macro_rules! rearmed {
+    ($set:literal, $which:literal) => {
+        concat!(
+            "UPDATE accounts ",
+            $set,
+            "compare_after = CASE WHEN reconciled_at IS NOT NULL THEN ? END, compare_for = 'rearm' WHERE ",
+            $which
+        )
+    };
+}
+
+/// Wakes whoever looks after the accounts.
+const ACCOUNTS_TOPIC: &str = "accounts:rearm";
+
 /// A job, before all that waits, for each account in which its user trades and that has something open or, to be flattened, held, unless one waits already. Its worker looks at the level again
 /// under the account's lock before it is done, so that none is missed.
 macro_rules! insert_jobs {
@@ -278,8 +294,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Ends a user's halt, and arms the daily loss again: reached already, it counts from the loss of now on. Answers the
-    /// halt that was in force. One for everybody stays.
+    /// Ends a user's halt, and arms the daily loss again: reached already, it counts from the loss of now on. Entries are
+    /// taken once the account was compared with its broker. Answers the halt that was in force. One for everybody stays.
     ///
     /// # Errors
     /// The store's own.
@@ -290,10 +306,12 @@ impl Tx<'_> {
         };
         self.end_halt(Some(user))?;
         self.lock_accounts_of(user)?;
-        prepared("UPDATE accounts SET halt_user = NULL, loss_rearmed = true WHERE user_id = ?")
+        prepared(rearmed!("SET halt_user = NULL, loss_rearmed = true, ", "user_id = ?"))
+            .bind::<Timestamptz, _>(now)
             .bind::<BigInt, _>(user.0)
             .execute(self.conn())
             .store()?;
+        self.wake(ACCOUNTS_TOPIC);
         self.alert(StreamId::User(user), "trading goes on: the halt was lifted", now)?;
         Ok(Some(before))
     }
@@ -306,9 +324,11 @@ impl Tx<'_> {
         let Some(before) = self.halt_row(select_halt!(" FOR NO KEY UPDATE"), None)? else { return Ok(None) };
         self.end_halt(None)?;
         self.lock_all_accounts()?;
-        prepared("UPDATE accounts SET halt_global = NULL WHERE halt_global IS NOT NULL")
+        prepared(rearmed!("SET halt_global = NULL, ", "halt_global IS NOT NULL"))
+            .bind::<Timestamptz, _>(now)
             .execute(self.conn())
             .store()?;
+        self.wake(ACCOUNTS_TOPIC);
         self.alert(StreamId::Broadcast, "trading goes on: the halt for everybody was lifted", now)?;
         Ok(Some(before))
     }

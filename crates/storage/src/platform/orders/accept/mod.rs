@@ -18,7 +18,7 @@ use plimsoll_core_domain::audit::AuditEntry;
 use plimsoll_core_domain::order::{
     Environment, LegRole, NewOrder, Order, OrderSource, OrderStatus, OrderType, SubmitNotes,
 };
-use plimsoll_core_domain::risk::RiskRefusal;
+use plimsoll_core_domain::risk::{RiskRefusal, Unclear};
 use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId, Price, StoreError, StoreErrorKind, UserId};
 pub use plimsoll_crypto::OrderOrigin;
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
@@ -123,7 +123,7 @@ pub enum Accepted {
     Key(KeyState),
     /// An internal key was used before, for this order.
     Twin(OrderId),
-    /// A limit or a halt is in the way.
+    /// A limit, a halt or an open discrepancy is in the way.
     Risk(RiskRefusal),
     /// The user has no broker account.
     NoAccount,
@@ -214,11 +214,16 @@ impl Tx<'_> {
         }
         let halts = halts_of(account, read.halt_user.as_deref(), read.halt_global.as_deref())?;
         let limits = limits_of(account, read.risk_limits.as_deref())?;
-        if accept.closes || halts.level().is_some() || limits.looks_at_orders() {
-            match self.hold_against(accept, account, &limits, halts)? {
+        let unclear = Unclear::new(read.entries_blocked.unwrap_or_default());
+        let looks = accept.closes || halts.level().is_some() || limits.looks_at_orders();
+        if looks || unclear.of(&accept.terms.symbol).is_some() {
+            match self.hold_against(accept, account, &limits, halts, &unclear)? {
                 Held::Passes => {}
                 Held::TooMuch { closable } => {
                     return self.withdraw_key(accept).map(|()| Accepted::TooMuch { closable });
+                }
+                Held::Refused(refusal) if refusal.is_momentary() => {
+                    return self.withdraw_key(accept).map(|()| Accepted::Risk(refusal));
                 }
                 Held::Refused(refusal) => return self.refuse(accept, refusal),
             }

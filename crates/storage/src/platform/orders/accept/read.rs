@@ -1,6 +1,6 @@
 //! The first statement: it claims the key, and locks and reads everything that the second one needs.
 
-use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Uuid as SqlUuid};
 use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::StoreError;
 use uuid::Uuid;
@@ -30,6 +30,8 @@ pub(super) struct Read {
     pub(super) halt_user: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     pub(super) halt_global: Option<String>,
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    pub(super) entries_blocked: Option<Vec<String>>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub(super) epoch: Option<Uuid>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -45,12 +47,13 @@ macro_rules! locked {
         concat!(
             $fresh,
             "a AS MATERIALIZED (SELECT id, environment, state, live_enabled, risk_limits::text AS risk_limits, \
-               halt_user, halt_global FROM accounts \
+               halt_user, halt_global, \
+               CASE WHEN compare_after IS NULL THEN entries_blocked ELSE ARRAY['*'] END AS entries_blocked FROM accounts \
                WHERE user_id = ? AND broker = 'alpaca' AND state <> 'inactive' FOR NO KEY UPDATE), \
              h AS MATERIALIZED (SELECT epoch, head FROM stream_head WHERE stream_id = ? FOR NO KEY UPDATE), \
              m AS MATERIALIZED (SELECT seq, mac FROM audit_head WHERE chain = ? FOR NO KEY UPDATE) \
              SELECT f.fresh, a.id AS account_id, a.environment, a.state, a.live_enabled, \
-             a.risk_limits, a.halt_user, a.halt_global, h.epoch, h.head, m.seq, m.mac \
+             a.risk_limits, a.halt_user, a.halt_global, a.entries_blocked, h.epoch, h.head, m.seq, m.mac \
              FROM f LEFT JOIN a ON true LEFT JOIN h ON true LEFT JOIN m ON true"
         )
     };

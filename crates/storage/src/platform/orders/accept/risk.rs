@@ -1,7 +1,7 @@
 //! Holding an order against the account's limits and halts.
 
 use plimsoll_core_domain::audit::AuditOutcome;
-use plimsoll_core_domain::risk::{Candidate, Halts, RiskLimits, RiskRefusal, check};
+use plimsoll_core_domain::risk::{Candidate, Halts, RiskLimits, RiskRefusal, Unclear, check, check_unclear};
 use plimsoll_core_domain::{AccountId, StoreError};
 use rust_decimal::Decimal;
 
@@ -29,6 +29,7 @@ impl Tx<'_> {
         account: AccountId,
         limits: &RiskLimits,
         halts: Halts,
+        unclear: &Unclear,
     ) -> Result<Held, StoreError> {
         let terms = &accept.terms;
         let exposure = self.exposure(&ExposureQuery {
@@ -48,7 +49,9 @@ impl Tx<'_> {
         }
         let candidate =
             Candidate { terms, reference: accept.reference_price, closes: accept.closes, replaces: None };
-        Ok(match check(&candidate, limits, halts, &exposure) {
+        let checked = check(&candidate, limits, halts, &exposure)
+            .and_then(|()| check_unclear(&candidate, unclear, &exposure));
+        Ok(match checked {
             Ok(()) => Held::Passes,
             Err(refusal) => Held::Refused(refusal),
         })
