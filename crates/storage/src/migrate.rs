@@ -62,6 +62,18 @@ impl MigrationSet {
         format!("{}_{hash:016x}", self.name())
     }
 
+    /// Whether one of the set's migrations makes a table of this name.
+    #[cfg(feature = "platform")]
+    pub(crate) fn makes_table(self, table: &str) -> bool {
+        let makes = |text: &str| {
+            text.match_indices("CREATE TABLE ").any(|(at, verb)| {
+                let name = text[at + verb.len()..].trim_start_matches("IF NOT EXISTS ");
+                name.strip_prefix(table).is_some_and(|rest| rest.starts_with([' ', '(', '\n']))
+            })
+        };
+        self.texts().iter().any(|text| makes(text))
+    }
+
     /// `platform` or `paper`.
     pub fn name(self) -> &'static str {
         match self {
@@ -161,6 +173,31 @@ pub fn migrate(url: &str, set: MigrationSet) -> Result<Report, MigrateError> {
         report.applied.push(name);
     }
     Ok(report) // the lock goes with the connection
+}
+
+/// As [`migrate`], but applies only the migrations of these versions: the schema as it once was.
+///
+/// # Errors
+/// As [`migrate`]; `SchemaNewer` also for a version that this build does not know, and then nothing was applied.
+#[cfg(feature = "platform")]
+pub fn migrate_to(url: &str, set: MigrationSet, versions: &[String]) -> Result<Report, MigrateError> {
+    let all = set.migrations()?;
+    let known = |version: &String| all.iter().any(|one| one.name().version().to_string() == *version);
+    let unknown: Vec<String> = versions.iter().filter(|version| !known(version)).cloned().collect();
+    if !unknown.is_empty() {
+        return Err(MigrateError::SchemaNewer { unknown });
+    }
+    let mut conn = connect(url)?;
+    take_lock(&mut conn)?;
+    let mut report = Report::default();
+    for migration in missing(&mut conn, set)? {
+        let name = migration.name().to_string();
+        if versions.contains(&migration.name().version().to_string()) {
+            conn.run_migration(&migration).map_err(MigrateError::failed(format!("migration {name}")))?;
+            report.applied.push(name);
+        }
+    }
+    Ok(report)
 }
 
 /// What [`migrate`] would apply. Writes nothing but Diesel's own bookkeeping table.

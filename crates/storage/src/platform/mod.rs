@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 mod idempotency;
 pub mod keys;
 pub mod letters;

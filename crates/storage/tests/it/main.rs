@@ -14,6 +14,7 @@ mod auth_throttle;
 mod auth_two_factor;
 mod auth_user_admin;
 mod auth_verification;
+mod backup;
 mod db;
 mod jobs;
 mod keys;
