@@ -12,6 +12,9 @@ use super::reason::{Reason, Refusal};
 /// The deepest nesting that is read.
 const MAX_DEPTH: usize = 16;
 
+/// The shortest text that is looked for in other values, in bytes: `"token": "BTC"` must not hide the ticker.
+const SHORTEST_SECRET: usize = 12;
+
 /// Fields whose values prove who sent the signal: kept nowhere.
 const SECRETS: &[&str] = &["secret", "apikey", "passphrase", "password", "token"];
 
@@ -148,13 +151,14 @@ impl Fields {
         })
     }
 
-    /// The body as it may be kept: without its secrets, also where a secret's text stands within another value.
+    /// The body as it may be kept: without its secrets, also where a secret's text stands within another value. A text that
+    /// is too short to be a secret hides nothing: a signal reads the same afterwards. Never longer than it came.
     #[must_use]
     pub fn without_secrets(&self) -> String {
         let secrets: Vec<&str> = SECRETS
             .iter()
             .filter_map(|name| match self.values.get(*name) {
-                Some(Value::Text(text)) if !text.is_empty() => Some(text.as_str()),
+                Some(Value::Text(text)) if text.len() >= SHORTEST_SECRET => Some(text.as_str()),
                 _ => None,
             })
             .collect();
@@ -260,16 +264,35 @@ mod tests {
 
     #[test]
     fn what_is_kept_has_no_secret() {
-        let body = br#"{"secret":"top-1","apikey":"k-2","ticker":"A","comment":"my top-1","x":"to\u0070-1","n":1.50}"#;
+        let body = br#"{"secret":"top-1-and-more","apikey":"k-2","ticker":"A","comment":"my top-1-and-more",
+            "x":"to\u0070-1-and-more","n":1.50}"#;
         let fields = Fields::parse(body).unwrap();
-        assert_eq!(fields.secret(), Some("top-1"));
+        assert_eq!(fields.secret(), Some("top-1-and-more"));
         let kept = fields.without_secrets();
         assert_eq!(kept, r#"{"ticker":"A","comment":"[redacted]","x":"[redacted]","n":1.50}"#);
         assert!(!format!("{fields:?}").contains("top-1"));
         assert!(Fields::parse(kept.as_bytes()).is_ok());
     }
 
+    #[test]
+    fn a_text_too_short_to_be_a_secret_hides_nothing() {
+        let body = br#"{"token":"BTC","password":"position","ticker":"BTC/USD","position":"long","qty":"1","passphrase":"1"}"#;
+        let kept = Fields::parse(body).unwrap().without_secrets();
+        assert_eq!(kept, r#"{"ticker":"BTC/USD","position":"long","qty":"1"}"#);
+    }
+
     proptest! {
+        /// What is kept reads as the same signal, and fits where the body fitted.
+        #[test]
+        fn what_is_kept_says_the_same(secret in "[a-z0-9_]{1,40}", ticker in "[A-Z]{1,5}", qty in 1..1000u32) {
+            let body = format!(r#"{{"secret":"{secret}","ticker":"{ticker}","action":"buy","qty":{qty}}}"#);
+            let fields = Fields::parse(body.as_bytes()).unwrap();
+            let kept = fields.without_secrets();
+            prop_assert!(kept.len() <= body.len());
+            let again = Fields::parse(kept.as_bytes()).unwrap();
+            prop_assert_eq!(super::super::Message::read(&again), super::super::Message::read(&fields));
+        }
+
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Fields::parse(&bytes);

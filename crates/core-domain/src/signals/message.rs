@@ -185,12 +185,26 @@ impl Reader<'_> {
         Ok(Some(crate::clock::to_micros(at.with_timezone(&Utc))))
     }
 
-    fn position(&self, words: &[&str], sizes: &[&str]) -> Result<Option<Stated>, Refusal> {
-        let (word, mut size) = (self.text(words)?, None);
-        for name in sizes {
-            size = size.or(self.number(&[name])?);
+    /// A position by its word, by a size with a sign, and by one without (`absolute`), which says nothing alone.
+    fn position(
+        &self,
+        words: &[&str],
+        signed: &[&str],
+        absolute: &[&str],
+    ) -> Result<Option<Stated>, Refusal> {
+        let (word, signed_size, bare) = (self.text(words)?, self.number(signed)?, self.number(absolute)?);
+        if let (Some(size), Some(bare)) = (signed_size, bare)
+            && size.abs() != bare.abs()
+        {
+            let detail = format!("{} and {} say different things", signed[0], absolute[0]);
+            return Err(Refusal::new(Reason::Contradiction, detail));
         }
+        let size = signed_size.or(bare);
         let stance = match word.map(|word| word.to_lowercase()).as_deref() {
+            None if signed_size.is_none() && bare.is_some_and(|bare| !bare.is_zero()) => {
+                let detail = format!("{} says not which way: {} is missing", absolute[0], words[0]);
+                return Err(Refusal::new(Reason::MissingField, detail));
+            }
             None => {
                 // A size alone has a sign.
                 return Ok(size.map(|size| Stated {
@@ -213,13 +227,21 @@ impl Reader<'_> {
             Stance::Flat => size.is_zero(),
         });
         if !signs_agree {
-            let detail = format!("{} and {} say different things", words[0], sizes[0]);
+            let detail = format!("{} and the position's size say different things", words[0]);
             return Err(Refusal::new(Reason::Contradiction, detail));
         }
         if stance != Stance::Flat && size.is_some_and(|size| size.is_zero()) {
-            return Err(Refusal::new(Reason::InvalidSize, format!("{} is zero, and not flat", sizes[0])));
+            return Err(Refusal::new(Reason::InvalidSize, "the position's size is zero, and it is not flat"));
         }
         Ok(Some(Stated { stance, size: size.map(|size| size.abs()) }))
+    }
+
+    /// The position before; a size without a word says nothing that could be used.
+    fn previous(&self) -> Result<Option<Stated>, Refusal> {
+        let words = ["previous", "prevmarketposition", "strategyprevmarketposition"];
+        let absolute = ["prevmarketpositionsize", "strategyprevmarketpositionsize"];
+        let known = self.text(&words)?.is_some() || self.number(&["previoussize"])?.is_some();
+        if known { self.position(&words, &["previoussize"], &absolute) } else { Ok(None) }
     }
 
     /// `{"percent": 5}`, `{"price": 101.5}`, or the price alone.
@@ -295,7 +317,8 @@ impl Message {
         let (action, wish) = action(of.text(&["action", "strategyorderaction", "side"])?.as_deref())?;
         let position = of.position(
             &["position", "marketposition", "sentiment", "strategymarketposition"],
-            &["positionsize", "marketpositionsize", "strategypositionsize", "strategymarketpositionsize"],
+            &["positionsize", "strategypositionsize"],
+            &["marketpositionsize", "strategymarketpositionsize"],
         )?;
         let position = match (action, wish, position) {
             (Some(Action::Exit), _, None) => Some(Stated { stance: Stance::Flat, size: Some(Decimal::ZERO) }),
@@ -345,10 +368,7 @@ impl Message {
             action,
             quantity,
             position,
-            previous: of.position(
-                &["previous", "prevmarketposition", "strategyprevmarketposition"],
-                &["previoussize", "prevmarketpositionsize", "strategyprevmarketpositionsize"],
-            )?,
+            previous: of.previous()?,
             price,
             order_type,
             limit_price: limit_price.filter(|_| limits),

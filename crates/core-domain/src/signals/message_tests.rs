@@ -86,6 +86,26 @@ fn other_services_names() {
 }
 
 #[test]
+fn a_size_without_a_sign_goes_with_its_word() {
+    let of = |body: &str| read(body).unwrap().position.and_then(Stated::signed);
+    let short = r#"{"ticker":"A","action":"sell","contracts":10,"market_position":"short","market_position_size":10}"#;
+    assert_eq!(of(short), Some(dec("-10")));
+    assert_eq!(
+        of(r#"{"ticker":"A","action":"sell","position_size":-10,"market_position_size":10}"#),
+        Some(dec("-10"))
+    );
+    assert_eq!(
+        of(r#"{"ticker":"A","action":"sell","market_position_size":0}"#),
+        Some(dec("0")),
+        "flat either way"
+    );
+    // what it stood at before is of use only with its direction
+    let before =
+        r#"{"ticker":"A","action":"buy","position":"long","position_size":5,"prev_market_position_size":3}"#;
+    assert_eq!(read(before).unwrap().previous, None);
+}
+
+#[test]
 fn what_is_not_understood_is_refused_with_its_reason() {
     for (body, reason) in [
         (r#"{"ticker":"{{ticker}}","action":"buy"}"#, Reason::UnfilledPlaceholder),
@@ -106,6 +126,15 @@ fn what_is_not_understood_is_refused_with_its_reason() {
         (r#"{"ticker":"A","position":"long","position_size":0}"#, Reason::InvalidSize),
         (r#"{"ticker":"A","position":"long","position_size":-1}"#, Reason::Contradiction),
         (r#"{"ticker":"A","position":"flat","position_size":1}"#, Reason::Contradiction),
+        (
+            r#"{"ticker":"A","action":"sell","contracts":"10","market_position_size":"10"}"#,
+            Reason::MissingField,
+        ),
+        (r#"{"ticker":"A","action":"buy","strategy.market_position_size":10}"#, Reason::MissingField),
+        (
+            r#"{"ticker":"A","action":"buy","position_size":10,"market_position_size":100}"#,
+            Reason::Contradiction,
+        ),
         (r#"{"ticker":"A","action":"exit","position":"long","position_size":1}"#, Reason::Contradiction),
         (r#"{"ticker":"A","action":"long","position":"short"}"#, Reason::Contradiction),
         (r#"{"ticker":"A","symbol":"B","action":"buy"}"#, Reason::Contradiction),

@@ -45,13 +45,8 @@ impl Wanted {
     /// Why it is not followed.
     pub fn of(message: &Message, rules: &HookRules, symbol: &Symbol, known: &Known) -> Result<Self, Refusal> {
         let fractional = known.asset.fractionable || known.asset.class == "crypto";
-        // Money is turned into units by the broker's price, or by what a buy pays at most; never by what a sender says the
-        // price is, or a wrong one would make the order larger than the hook's owner allowed.
-        let ceiling = message
-            .limit_price
-            .filter(|_| matches!(message.order_type, OrderType::Limit | OrderType::StopLimit));
         let units = |stated, fractional, buys: bool| {
-            let price = known.price.or(ceiling.filter(|_| buys));
+            let price = dearest(message, known.price, buys);
             rules.sizing.units(&Given { stated, price, equity: known.equity, fractional })
         };
         let plain = message.order_type == OrderType::Market
@@ -116,6 +111,7 @@ impl Wanted {
         known: &Known,
     ) -> Result<Self, Refusal> {
         let plan = Plan::between(known.held, target);
+        check_short(&plan, target, known)?;
         for step in plan.first.iter().chain(&plan.then) {
             let on_side = Action::of_side(step.side);
             if step.closes {
@@ -129,6 +125,46 @@ impl Wanted {
         let closes = plan.first.is_some_and(|step| step.closes);
         Ok(Self { target: Some(target), order, closes, more })
     }
+}
+
+/// The highest price that a unit of the order may have: an amount of money divided by it is never exceeded. `None` when none
+/// is known.
+///
+/// A buy pays its limit at most. Everything else goes by the broker's price, and by the order's own prices where those are
+/// higher; never by what a sender says the price is, or a wrong one would make the order larger than the hook's owner
+/// allowed.
+fn dearest(message: &Message, seen: Option<Price>, buys: bool) -> Option<Price> {
+    if buys && message.limit_price.is_some() {
+        return message.limit_price;
+    }
+    let stop = message.stop_price.map(Price::get);
+    let stop = if buys { stop.map(buy_stop_at_most) } else { stop };
+    let own = message.limit_price.map(Price::get).into_iter().chain(stop);
+    Price::new(own.fold(seen?.get(), Decimal::max)).ok()
+}
+
+/// What a buy stop without a limit trades at, at most: Alpaca makes it a stop-limit order with a limit 4 % above a stop
+/// below $50, and 2.5 % above any other (contract, section 3).
+fn buy_stop_at_most(stop: Decimal) -> Decimal {
+    let per_mille = if stop < Decimal::from(50) { 1_040 } else { 1_025 };
+    stop.saturating_mul(Decimal::new(per_mille, 3))
+        .round_dp_with_strategy(crate::money::PRICE_SCALE, rust_decimal::RoundingStrategy::AwayFromZero)
+}
+
+/// Refuses, before anything is closed on the way there, what the broker does not sell short.
+fn check_short(plan: &Plan, target: Decimal, known: &Known) -> Result<(), Refusal> {
+    let opens = |step: &Move| !step.closes && step.side == Side::Sell;
+    if !plan.first.iter().chain(&plan.then).any(opens) {
+        return Ok(());
+    }
+    if !known.asset.shortable {
+        let detail = format!("{} cannot be sold short", known.asset.symbol);
+        return Err(Refusal::new(Reason::NotTradable, detail));
+    }
+    if !target.fract().is_zero() {
+        return Err(Refusal::new(Reason::InvalidSize, "parts of a unit cannot be sold short"));
+    }
+    Ok(())
 }
 
 fn request(symbol: &Symbol, side: Side, time_in_force: TimeInForce) -> OrderRequest {

@@ -112,6 +112,61 @@ fn sizing_by_money() {
     assert_eq!(of(buy, sizing("percent_equity", "1"), &broke).unwrap_err().reason, Reason::NoEquity);
 }
 
+/// What a unit of the order costs at most, by Alpaca's contract.
+fn at_most(order: &NewOrder, seen: Decimal) -> Decimal {
+    match order.pricing {
+        Pricing::Limit { limit } | Pricing::StopLimit { limit, .. } if order.side == Side::Buy => limit.get(),
+        Pricing::Limit { limit } => limit.get().max(seen),
+        Pricing::StopLimit { stop, limit } => limit.get().max(stop.get()).max(seen),
+        Pricing::Stop { stop } if order.side == Side::Buy => {
+            let factor = if stop.get() < dec("50") { dec("1.04") } else { dec("1.025") };
+            (stop.get() * factor).max(seen)
+        }
+        Pricing::Stop { stop } => stop.get().max(seen),
+        _ => seen,
+    }
+}
+
+#[test]
+fn an_amount_is_never_exceeded_by_an_order_s_own_prices() {
+    let sizing = Sizing::new("fixed_notional", Some(dec("1000"))).unwrap();
+    let seen = Known { price: Some("100".parse().unwrap()), ..known("0") };
+    let of = |action: &str, kind: &str, prices: &str| {
+        let body = format!(r#"{{"ticker":"SPY","action":"{action}","orderType":"{kind}",{prices}}}"#);
+        wanted(&body, sizing, &seen).unwrap().order.unwrap()
+    };
+    for (action, kind, prices, units) in [
+        ("buy", "stop", r#""stopPrice":"200""#, "4.878048780"),
+        ("buy", "stop", r#""stopPrice":"40""#, "10"),
+        ("buy", "stop_limit", r#""stopPrice":"195","limitPrice":"200""#, "5"),
+        ("buy", "limit", r#""limitPrice":"80""#, "12.5"),
+        ("sell", "limit", r#""limitPrice":"400""#, "2"),
+        ("sell", "stop", r#""stopPrice":"90""#, "10"),
+        ("sell", "stop_limit", r#""stopPrice":"90","limitPrice":"500""#, "2"),
+    ] {
+        let order = of(action, kind, prices);
+        let OrderSize::Qty(qty) = order.size else { panic!("{order:?}") };
+        assert_eq!(qty.get(), dec(units), "{action} {kind} {prices}");
+        assert!(qty.get() * at_most(&order, dec("100")) <= dec("1000"), "{action} {kind} {prices}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sold_short_closes_nothing_on_the_way_there() {
+    let short = r#"{"ticker":"SPY","action":"short"}"#;
+    let parts = Sizing::FixedQty("2.5".parse().unwrap());
+    assert_eq!(wanted(short, parts, &known("10")).unwrap_err().reason, Reason::InvalidSize);
+    let stated = r#"{"ticker":"SPY","action":"sell","quantity":12.5}"#;
+    assert_eq!(wanted(stated, Sizing::FromSignal, &known("10")).unwrap_err().reason, Reason::InvalidSize);
+    let mut hard = known("10");
+    hard.asset.shortable = false;
+    let refused = wanted(short, Sizing::FixedQty("2".parse().unwrap()), &hard).unwrap_err();
+    assert_eq!(refused.reason, Reason::NotTradable);
+    // closing needs no short sale
+    let close = r#"{"ticker":"SPY","action":"sell","quantity":2.5}"#;
+    assert_eq!(told(&wanted(close, Sizing::FromSignal, &hard).unwrap()), "sell 2.5 closing");
+}
+
 #[test]
 fn exits_ride_on_the_entry_and_never_on_a_close() {
     let body = r#"{"ticker":"SPY","action":"buy","sentiment":"bullish","signalPrice":143.12,"quantity":1,
