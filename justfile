@@ -20,6 +20,10 @@ test *args:
 test-fast:
     cargo test --workspace --locked --lib
 
+# The real-time hub under shuttle: thousands of orders in which its threads may take turns.
+schedules:
+    cargo test -p plimsoll-realtime --features shuttle --test shuttle --locked
+
 # Faults of server, database, broker and jobs alone; --real-time: durations as in production.
 faults *args:
     FAULTS_REAL_TIME={{ if args == "--real-time" { "1" } else { "" } }} ./test -p plimsoll-server --test it faults::

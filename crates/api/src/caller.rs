@@ -79,6 +79,8 @@ pub struct Caller {
 enum Need {
     /// What is the owner's: reading it, or trading with it.
     Own,
+    /// Telling the owner something: an outside program's progress.
+    Publish,
     /// The administration.
     Admin,
     /// What only a session may do.
@@ -191,6 +193,7 @@ async fn check_scopes(
             return Err(Problem::new("access_denied", "an API token may not do this: sign in"));
         }
         Need::Admin => Scope::Admin,
+        Need::Publish => Scope::TradePaper,
         Need::Own if !csrf::changes_state(method) => Scope::Read,
         Need::Own => {
             let user = token.user.id;
@@ -387,6 +390,11 @@ stricter!(
         caller.check_step_up(&request).await?;
         caller
     }
+);
+stricter!(
+    /// Whoever may publish to the own stream: a session, or an API token with the scope `trade_paper`.
+    Publisher(Caller),
+    |request| Caller::of(&request, Need::Publish).await?
 );
 stricter!(
     /// An administrator, by a session or by an API token with the scope `admin`.

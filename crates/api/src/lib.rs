@@ -4,6 +4,7 @@ pub mod body;
 pub mod caller;
 pub mod chosen;
 mod csrf;
+mod follow;
 mod gate;
 pub mod gateway;
 pub mod hashing;
@@ -41,8 +42,8 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, broker, dev, fills, health, hooks, inbound, orders, outbound, pages,
-        pnl, portfolio_history, positions, problems, risk,
+        account, admin, audit, auth, broker, dev, events, fills, health, hooks, inbound, orders, outbound,
+        pages, pnl, portfolio_history, positions, problems, risk, ws_ticket,
     };
     config
         .service(auth::login::login)
@@ -142,6 +143,10 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(health::ready)
         .service(health::quick)
         .service(problems::problem)
+        .service(admin::alerts::alerts)
+        .service(events::optimization_progress::optimization_progress)
+        .service(events::ab_test_update::ab_test_update)
+        .service(ws_ticket::ticket)
         .service(ws::connect)
         .service(ws::connect_to_user);
 }
@@ -166,6 +171,18 @@ pub fn openapi_document() -> String {
         .get_or_insert_with(Components::new)
         .add_security_scheme("bearer", SecurityScheme::Http(bearer));
     serde_json::to_string_pretty(&document).expect("the document serialises")
+}
+
+/// The AsyncAPI 3 document of the WebSocket, as JSON text.
+///
+/// # Panics
+/// Never: both documents hold only strings, numbers and booleans under string keys.
+#[must_use]
+pub fn asyncapi_document() -> String {
+    let document: serde_json::Value =
+        serde_json::from_str(&openapi_document()).expect("the document was written as JSON");
+    let text = serde_json::to_string_pretty(&routes::asyncapi::document(&document));
+    text.expect("the document serialises")
 }
 
 /// What is served. Clones share everything.
@@ -217,7 +234,10 @@ fn configure(served: Served) -> impl FnOnce(&mut web::ServiceConfig) {
                 }),
             );
         documented(&mut ServiceConfig::new(config));
-        config.service(routes::openapi::openapi).default_service(web::to(nothing_here));
+        config
+            .service(routes::openapi::openapi)
+            .service(routes::asyncapi::asyncapi)
+            .default_service(web::to(nothing_here));
     }
 }
 

@@ -11,7 +11,8 @@ use plimsoll_auth::api_tokens::Scope;
 use plimsoll_auth::sessions::Activity;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::{StoreError, UserId};
-use secrecy::SecretString;
+use plimsoll_crypto::tokens::SecretToken;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -46,6 +47,21 @@ impl SessionAuthenticator {
             is_admin: may_administrate,
             session_id: identity.login().to_string(),
         })
+    }
+
+    /// Uses a ticket up. It stands for the session that it was asked with, so it has all rights of that and no others.
+    async fn holder(&self, ticket: &SecretString) -> Result<WsCaller, WsAuthError> {
+        let ticket = SecretToken::parse(ticket.expose_secret()).map_err(|_| WsAuthError::Refused)?;
+        let (digest, now) = (ticket.digest(), self.0.clock.now());
+        // One statement: when its answer is lost, the ticket is lost with it.
+        let taken = self.0.db.read(move |tx| tx.take_ws_ticket(&digest, now)).await;
+        let (user, session) =
+            taken.map_err(|_: StoreError| WsAuthError::Unavailable)?.ok_or(WsAuthError::Refused)?;
+        if lacks_demanded_factor(&self.0, &user).await.map_err(|problem| auth_error(&problem))? {
+            return Err(WsAuthError::Forbidden);
+        }
+        let is_admin = user.role == Role::Admin;
+        Ok(WsCaller { user_id: user.id, is_admin, session_id: session.to_string() })
     }
 
     /// An administrator comes in as over HTTP, and whose data is heard is recorded.
@@ -98,6 +114,7 @@ impl WsAuthenticator for SessionAuthenticator {
                 WsCredential::BearerHeader(token)
                 | WsCredential::FirstMessage(token)
                 | WsCredential::Cookie(token) => self.caller(token, ip).await,
+                WsCredential::Ticket(ticket) => self.holder(ticket).await,
             }
         })
     }

@@ -33,13 +33,18 @@ use crate::refusals::Refusals;
 use crate::signals::{SignalSettings, Signals};
 use crate::waiters::Waiters;
 
+/// How many events a user's own programs may publish.
+const PUBLISH_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("it is not zero");
+const PUBLISH_BURST: NonZeroU32 = NonZeroU32::new(50).expect("it is not zero");
+const PUBLISH_RATE: Quota = Quota::per_second(PUBLISH_PER_SECOND).allow_burst(PUBLISH_BURST);
+
 /// Where ids and secrets come from.
 pub trait IdSource: Send + Sync {
     /// A UUIDv7.
     fn order_id(&self) -> OrderId;
     /// Any UUID.
     fn request_id(&self) -> Uuid;
-    /// A new session's token.
+    /// A new secret: a session's token, a ticket.
     fn session_token(&self) -> SecretToken;
 }
 
@@ -95,6 +100,7 @@ pub struct AppState {
     /// Of signals from outside.
     pub signals: Signals,
     order_limiter: Option<(OrderRate, DefaultKeyedRateLimiter<UserId>)>,
+    publish_limiter: DefaultKeyedRateLimiter<UserId>,
     /// Asked about new passwords, when there is one.
     pub breaches: Option<Arc<dyn BreachCheck>>,
     /// The settings.
@@ -158,6 +164,7 @@ impl AppState {
             session_cache: SessionCache::new(settings.session_cache),
             refusals: Refusals::default(),
             order_limiter,
+            publish_limiter: RateLimiter::keyed(PUBLISH_RATE),
             breaches: None,
             settings,
         }
@@ -182,11 +189,25 @@ impl AppState {
         Err(Problem::new("rate_limited", detail).retry_after(1))
     }
 
+    /// Counts an event that a user's own program publishes. Those events share the stream with the ones of orders.
+    ///
+    /// # Errors
+    /// 429 when the user is over the limit.
+    pub fn count_publication(&self, user: UserId) -> Result<(), Problem> {
+        if self.publish_limiter.check_key(&user).is_ok() {
+            return Ok(());
+        }
+        let detail =
+            format!("at most {PUBLISH_PER_SECOND} published events a second, {PUBLISH_BURST} at once");
+        Err(Problem::new("rate_limited", detail).retry_after(1))
+    }
+
     /// Forgets users that the rate limit no longer touches; call it now and then.
     pub fn tidy(&self) {
         if let Some((_, limiter)) = &self.order_limiter {
             limiter.retain_recent();
         }
+        self.publish_limiter.retain_recent();
         self.signals.tidy();
         self.session_cache.tidy();
         self.refusals.tidy(self.clock.now());

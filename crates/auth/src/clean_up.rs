@@ -45,6 +45,8 @@ old! {
     Challenges = "challenges",
     /// Second factors that were never confirmed, by their end. An enabled factor stays.
     PendingFactors = "pending_factors",
+    /// Tickets for WebSockets, by their end.
+    WsTickets = "ws_tickets",
     /// Sessions, by their absolute end.
     Sessions = "sessions",
     /// API tokens, by their end.
@@ -80,7 +82,7 @@ impl Old {
             | Self::SetupTokens
             | Self::Registrations
             | Self::Challenges => keep.links,
-            Self::PendingFactors => chrono::TimeDelta::zero(),
+            Self::PendingFactors | Self::WsTickets => chrono::TimeDelta::zero(),
             Self::Sessions => keep.sessions,
             Self::ApiTokens => keep.api_tokens,
             Self::LoginAttempts | Self::FactorAttempts => keep.attempts,

@@ -12,6 +12,8 @@ pub struct AccountPolicy {
     pub sessions: SessionPolicy,
     /// How long a proven factor opens sensitive acts: `STEP_UP_TTL`.
     pub step_up: TimeDelta,
+    /// How long a ticket for a WebSocket waits to be used: `WS_TICKET_TTL`.
+    pub ws_ticket: TimeDelta,
     /// Whether administrators must have a second factor: `REQUIRE_ADMIN_2FA`.
     pub require_admin_2fa: bool,
     /// Registration, verification and addresses.
@@ -35,6 +37,7 @@ impl Default for AccountPolicy {
         Self {
             sessions: SessionPolicy::default(),
             step_up: TimeDelta::minutes(5),
+            ws_ticket: TimeDelta::seconds(30),
             require_admin_2fa: true,
             registration: RegistrationPolicy::default(),
             login: LoginPolicy::default(),

@@ -13,15 +13,15 @@ mod ticks;
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
 
 use plimsoll_core_domain::stream::{StreamEvent, StreamId};
 use plimsoll_core_domain::{StoreError, UserId};
 
 use crate::cursor::Cursor;
 use crate::log::LogReader;
-use crate::sync::{lock, read, write};
+use crate::sync::{Mutex, RwLock, lock, read, write};
 use crate::wire::{CloseCode, tick_text};
 use session::SessionCore;
 use stream_cell::{StreamCell, StreamState};

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod asyncapi;
 mod cursor;
 mod filter;
 mod hub;
@@ -8,6 +9,7 @@ mod memory_log;
 mod sync;
 pub mod wire;
 
+pub use asyncapi::asyncapi;
 pub use cursor::{Cursor, CursorError, Position};
 pub use filter::EventFilter;
 pub use hub::{

@@ -1,7 +1,6 @@
 //! The history in memory.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
 
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::StoreError;
@@ -9,7 +8,7 @@ use plimsoll_core_domain::stream::{EventKind, StreamEvent, StreamHead, StreamId}
 use uuid::Uuid;
 
 use crate::log::LogReader;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// A log that lives as long as the process: for tests, and for programs that have no history to keep. It grows until
 /// [`prune`](Self::prune) is called.

@@ -103,6 +103,7 @@ pub const KNOWN: &[Known] = &[
     plain("ARGON2_ITERATIONS", "3"),
     plain("WS_MAX_PER_USER", "10"),
     plain("WS_MAX_PER_IP", "50"),
+    plain("WS_TICKET_TTL", "30s"),
     plain("AUDIT_RETENTION", "off"),
     plain("TIME_SCALE", "1"),
     unset("SMTP_HOST"),
@@ -120,7 +121,6 @@ pub const KNOWN: &[Known] = &[
     later("MAX_BACKUPS"),
     later("BACKUP_ON_SHUTDOWN"),
     later("METRICS_ADDR"),
-    later("WS_TICKET_TTL"),
 ];
 
 /// The setting of that name, in capitals.

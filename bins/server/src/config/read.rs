@@ -30,6 +30,8 @@ const SHORTEST_WEBHOOK_SECRET: usize = 16;
 const LONGEST_POOL: u32 = 500;
 /// Of a link to choose a new password (NIST SP 800-63B-4, 4.2.1.2).
 const LONGEST_RESET: Duration = Duration::from_secs(86_400);
+/// The longest that a ticket for a WebSocket may wait.
+const LONGEST_TICKET: Duration = Duration::from_secs(300);
 /// Of a link that confirms an address: it opens nothing, but forgotten mails should not confirm for ever.
 const LONGEST_VERIFICATION: Duration = Duration::from_secs(7 * 86_400);
 
@@ -375,6 +377,10 @@ impl Reader<'_> {
             argon2,
             ws_per_user: self.number("WS_MAX_PER_USER", 1, 1_000_000)? as usize,
             ws_per_ip: self.number("WS_MAX_PER_IP", 1, 1_000_000)? as usize,
+            ws_ticket: self.value("WS_TICKET_TTL", |text| match parse::duration(text)? {
+                life if life <= LONGEST_TICKET => Ok(life),
+                _ => Err("must be at most 5m".to_owned()),
+            })?,
         };
         if limits.step_up > limits.session_lifetime {
             self.error("STEP_UP_TTL", "must not be longer than SESSION_LIFETIME");

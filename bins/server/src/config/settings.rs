@@ -207,4 +207,6 @@ pub struct Limits {
     pub ws_per_user: usize,
     /// `WS_MAX_PER_IP`.
     pub ws_per_ip: usize,
+    /// `WS_TICKET_TTL`.
+    pub ws_ticket: Duration,
 }

@@ -248,6 +248,7 @@ pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<A
     let mut policy = AccountPolicy {
         sessions,
         step_up: delta(settings.limits.step_up),
+        ws_ticket: delta(settings.limits.ws_ticket),
         require_admin_2fa: settings.require_admin_2fa,
         ..AccountPolicy::default()
     };

@@ -30,6 +30,8 @@ pub struct Connection {
     loss_limited: AtomicBool,
     /// The account may be worth something else since a moment ago.
     pub(super) moved: Notify,
+    /// Something was filled: cash has changed.
+    pub(super) filled: Notify,
     seen: Mutex<Seen>,
 }
 
@@ -56,6 +58,7 @@ impl Connection {
             ready: AtomicBool::new(false),
             loss_limited: AtomicBool::new(of.loss_limited),
             moved: Notify::new(),
+            filled: Notify::new(),
             seen: Mutex::default(),
         }
     }

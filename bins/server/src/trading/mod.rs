@@ -1,5 +1,6 @@
 //! Trading: the connections to brokers, the jobs that speak to them, and what their order streams bring.
 
+mod account_news;
 mod apply;
 mod catch_up;
 mod connection;

@@ -141,6 +141,7 @@ impl TradeSink for Sink {
             }
             if fills {
                 self.connection.moved.notify_one();
+                self.connection.filled.notify_one();
             }
         })
     }

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::account_news;
 use super::connection::Connection;
 use super::fence::Fence;
 use super::loss;
@@ -51,6 +52,7 @@ impl Shop {
             self.runtime.spawn(lasting(account, compare)),
             self.marks(connection),
             self.losses(connection),
+            self.account_news(connection),
         ])
     }
 
@@ -59,6 +61,13 @@ impl Shop {
         let (account, every) = (connection.account, self.loss_look);
         let watch = move || loss::watch(Arc::clone(&connection), db.clone(), Arc::clone(&clock), every);
         self.runtime.spawn(lasting(account, watch))
+    }
+
+    fn account_news(&self, connection: &Arc<Connection>) -> JoinHandle<()> {
+        let (connection, db, clock) = (Arc::clone(connection), self.jobs.clone(), Arc::clone(&self.clock));
+        let account = connection.account;
+        let tell = move || account_news::tell(Arc::clone(&connection), db.clone(), Arc::clone(&clock));
+        self.runtime.spawn(lasting(account, tell))
     }
 
     /// Starts the price marks alone.

@@ -5,6 +5,7 @@ use plimsoll_core_domain::views::AccountView;
 
 use crate::body::NoQuery;
 use crate::caller::Caller;
+use crate::follow::with_cursor;
 use crate::gateway::GatewayError;
 use crate::problem::Problem;
 use crate::schema;
@@ -28,7 +29,8 @@ impl From<GatewayError> for Problem {
     }
 }
 
-/// The broker account: `stale` when the broker cannot be asked at the moment and these are its last words.
+/// The broker account: `stale` when the broker cannot be asked at the moment and these are its last words. The header
+/// `Plimsoll-Cursor` is where a WebSocket goes on from it.
 #[utoipa::path(
     responses(
         (status = 200, body = schema::Account),
@@ -45,6 +47,10 @@ pub async fn account(
     caller: Caller,
     _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let seen = state.gateway.account(caller.user).await?;
-    Ok(HttpResponse::Ok().json(AccountView::new(&seen.account, seen.environment, seen.as_of, seen.stale)))
+    // The broker's word is in no transaction of ours: what is told of it after this moment may be in it already.
+    let user = caller.user;
+    let at = state.db.read(move |tx| tx.heads_of(user)).await?;
+    let seen = state.gateway.account(user).await?;
+    let view = AccountView::new(&seen.account, seen.environment, seen.as_of, seen.stale);
+    Ok(with_cursor(HttpResponse::Ok().json(view), user, at))
 }

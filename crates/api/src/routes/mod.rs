@@ -3,10 +3,12 @@
 
 pub mod account;
 pub mod admin;
+pub mod asyncapi;
 pub mod audit;
 pub mod auth;
 pub mod broker;
 pub mod dev;
+pub mod events;
 pub mod fills;
 pub mod health;
 pub mod hooks;
@@ -20,3 +22,4 @@ pub mod portfolio_history;
 pub mod positions;
 pub mod problems;
 pub mod risk;
+pub mod ws_ticket;

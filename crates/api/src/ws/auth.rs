@@ -15,6 +15,8 @@ pub enum WsCredential {
     BearerHeader(SecretString),
     /// A session or API token in the first message.
     FirstMessage(SecretString),
+    /// A ticket that opens one socket.
+    Ticket(SecretString),
     /// A session's cookie; the page's origin is one of those allowed.
     Cookie(SecretString),
 }

@@ -69,7 +69,7 @@ impl Connection {
         };
         let request = OpenRequest { info, cursor: self.cursor.take() };
         let hub = self.sockets.hub.clone();
-        match web::block(move || hub.open(request)).await {
+        match self.sockets.read_history(move || hub.open(request)).await {
             Ok(Ok(session)) => Ok(Arc::new(session)),
             Ok(Err(OpenError::Draining)) => Err(CloseCode::ShuttingDown),
             Ok(Err(OpenError::Store(error))) => {
@@ -201,7 +201,7 @@ impl Live<'_> {
             }
             ClientMessage::Resume { cursor } => {
                 let session = self.session.clone();
-                match web::block(move || session.resume(&cursor)).await {
+                match self.sockets.read_history(move || session.resume(&cursor)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "A WebSocket was closed: its history cannot be read.");

@@ -21,9 +21,11 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::error::BlockingError;
 use actix_web::web;
 use plimsoll_core_domain::UserId;
 use plimsoll_realtime::Hub;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use auth::{WsAuthError, WsAuthenticator, WsCaller, WsCredential};
@@ -42,6 +44,7 @@ pub struct WebSockets {
     limits: Arc<ConnectionLimits>,
     rechecks: Arc<Rechecks>,
     draining: CancellationToken,
+    reads: Arc<Semaphore>,
 }
 
 impl WebSockets {
@@ -50,7 +53,8 @@ impl WebSockets {
     pub fn new(hub: Hub, authenticator: Arc<dyn WsAuthenticator>, settings: WsSettings) -> Self {
         let limits = Arc::new(ConnectionLimits::new(&settings));
         let (rechecks, draining) = (Arc::default(), CancellationToken::new());
-        Self { hub, authenticator, settings, limits, rechecks, draining }
+        let reads = Arc::new(Semaphore::new(settings.concurrent_reads.max(1)));
+        Self { hub, authenticator, settings, limits, rechecks, draining, reads }
     }
 
     /// Whether the stream of `subject` (`None`: the own) may be heard, from the address `ip`.
@@ -65,6 +69,21 @@ impl WebSockets {
             Some(subject) if caller.is_admin => self.authenticator.open_foreign(caller, subject, ip).await,
             Some(_) => Err(WsAuthError::Forbidden),
         }
+    }
+
+    /// Reads history on a thread that may block, when it is this socket's turn.
+    async fn read_history<T, F>(&self, read: F) -> Result<T, BlockingError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // The semaphore is never closed. The turn ends with the read, whatever becomes of the socket.
+        let turn = Arc::clone(&self.reads).acquire_owned().await;
+        web::block(move || {
+            let _turn = turn;
+            read()
+        })
+        .await
     }
 
     /// The user's logins have changed: each of the user's sockets looks whether it may stay.

@@ -33,6 +33,9 @@ pub struct WsSettings {
     pub max_connections: usize,
     /// The most upgrades in a second; those beyond it get 503.
     pub upgrades_per_second: u32,
+    /// How many sockets may read history at once; the others wait for their turn, so that a thousand that come back
+    /// together do not crowd each other out of the database.
+    pub concurrent_reads: usize,
     /// The origins whose pages may connect, exactly as browsers send them (`https://trade.example.com`). A request
     /// without `Origin` is no browser's and needs none.
     pub allowed_origins: Vec<String>,
@@ -56,6 +59,7 @@ impl Default for WsSettings {
             max_per_ip: 50,
             max_connections: 100_000,
             upgrades_per_second: 500,
+            concurrent_reads: 3,
             allowed_origins: Vec::new(),
             retry_ms: 500..=5_000,
         }

@@ -20,15 +20,18 @@ use crate::proxies::client_ip;
 
 /// Opens a WebSocket on the caller's own stream and the broadcast.
 ///
-/// Authentication is a bearer header, the session's cookie with an allowed `Origin`, or a first message `{"type":"auth","token":"…"}`. With `cursor`, what was missed
-/// since then is sent first.
+/// Authentication is a bearer header, a ticket of `POST /ws/ticket`, the session's cookie with an allowed `Origin`, or a
+/// first message `{"type":"auth","token":"…"}`. With `cursor`, what was missed since then is sent first.
 #[utoipa::path(
     tag = "realtime",
-    params(("cursor" = Option<String>, Query, description = "The `id` of the last event seen")),
+    params(
+        ("cursor" = Option<String>, Query, description = "The `id` of the last event seen"),
+        ("ticket" = Option<String>, Query, description = "A ticket, which is used up"),
+    ),
     responses(
         (status = 101, description = "The WebSocket is open"),
         (status = 400, description = "Not a WebSocket handshake", content_type = "application/problem+json"),
-        (status = 401, description = "The bearer token is not accepted", content_type = "application/problem+json"),
+        (status = 401, description = "The bearer token or ticket is not accepted", content_type = "application/problem+json"),
         (status = 403, description = "The origin is not allowed", content_type = "application/problem+json"),
         (status = 426, description = "Another WebSocket version", content_type = "application/problem+json"),
         (status = 503, description = "Shutting down or too busy", content_type = "application/problem+json"),
@@ -49,11 +52,12 @@ pub async fn connect(
     params(
         ("user_id" = i64, Path, description = "Whose stream"),
         ("cursor" = Option<String>, Query, description = "The `id` of the last event seen"),
+        ("ticket" = Option<String>, Query, description = "A ticket, which is used up"),
     ),
     responses(
         (status = 101, description = "The WebSocket is open"),
         (status = 400, description = "Not a WebSocket handshake", content_type = "application/problem+json"),
-        (status = 401, description = "The bearer token is not accepted", content_type = "application/problem+json"),
+        (status = 401, description = "The bearer token or ticket is not accepted", content_type = "application/problem+json"),
         (status = 403, description = "Another user's stream", content_type = "application/problem+json"),
         (status = 426, description = "Another WebSocket version", content_type = "application/problem+json"),
         (status = 503, description = "Shutting down or too busy", content_type = "application/problem+json"),
@@ -70,8 +74,9 @@ pub async fn connect_to_user(
 }
 
 #[derive(Deserialize)]
-struct ResumeQuery {
+struct UpgradeQuery {
     cursor: Option<String>,
+    ticket: Option<SecretString>,
 }
 
 async fn upgrade(
@@ -84,8 +89,8 @@ async fn upgrade(
         return Err(UpgradeRefused::Unavailable);
     }
     check_origin(request.headers(), &sockets.settings.allowed_origins)?;
-    let query = web::Query::<ResumeQuery>::from_query(request.query_string());
-    let cursor = query.map_err(|_| UpgradeRefused::Malformed)?.into_inner().cursor;
+    let query = web::Query::<UpgradeQuery>::from_query(request.query_string());
+    let UpgradeQuery { cursor, ticket } = query.map_err(|_| UpgradeRefused::Malformed)?.into_inner();
     if !speaks_version_13(request.headers()) {
         return Err(UpgradeRefused::Version);
     }
@@ -98,7 +103,7 @@ async fn upgrade(
         Err(Full::Server) => return Err(UpgradeRefused::Unavailable),
         other => other.ok().map(Places::new),
     };
-    let caller = match credential(&request)? {
+    let caller = match credential(&request, ticket)? {
         Some(credential) if places.is_some() => {
             let caller = sockets.authenticator.authenticate(&credential, ip).await?;
             sockets.let_in(&caller, subject, ip).await?;
@@ -127,10 +132,17 @@ fn speaks_version_13(headers: &HeaderMap) -> bool {
     headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version == "13")
 }
 
-/// What the handshake shows: a bearer token, else the cookie of a page whose origin was found to be allowed.
-fn credential(request: &HttpRequest) -> Result<Option<WsCredential>, UpgradeRefused> {
+/// What the handshake shows: a bearer token, else a ticket, else the cookie of a page whose origin was found to be
+/// allowed.
+fn credential(
+    request: &HttpRequest,
+    ticket: Option<SecretString>,
+) -> Result<Option<WsCredential>, UpgradeRefused> {
     if let Some(token) = bearer(request.headers())? {
         return Ok(Some(WsCredential::BearerHeader(token)));
+    }
+    if let Some(ticket) = ticket {
+        return Ok(Some(WsCredential::Ticket(ticket)));
     }
     let from_page = request.headers().contains_key(header::ORIGIN);
     Ok(match Shown::by(request) {

@@ -16,6 +16,7 @@ mod gatekeeping;
 mod login_load;
 mod matrix;
 mod outbound;
+mod realtime;
 mod refused_logins;
 mod registration;
 mod reset;

@@ -17,6 +17,8 @@ enum Serves {
     Readers,
     /// Whoever is signed in; an API token with the trade scope of the account's environment.
     Traders,
+    /// Whoever is signed in; an API token with `trade_paper`.
+    Publishers,
     /// Sessions.
     Sessions,
     /// Sessions with a factor proven a moment ago.
@@ -136,6 +138,15 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("delete", "/webhooks/outbound/{id}", Sessions, ""),
     ("post", "/webhooks/outbound/{id}/rotate", Sessions, ""),
     ("post", "/webhooks/outbound/{id}/test", Sessions, ""),
+    ("post", "/ws/ticket", Sessions, ""),
+    ("post", "/events/optimization-progress", Publishers, r#"{"strategy":"breakout","trial":1,"total":10}"#),
+    (
+        "post",
+        "/events/ab-test-update",
+        Publishers,
+        r#"{"test":"exits","status":"running","arms":[{"name":"a","trades":1,"pnl":"2"}]}"#,
+    ),
+    ("post", "/admin/alerts", Admins, r#"{"message":"a test","severity":"info"}"#),
     ("get", "/admin/users", Admins, ""),
     ("get", "/admin/users/{id}", Admins, ""),
     ("get", "/admin/audit", Admins, ""),
@@ -166,12 +177,12 @@ impl Who {
         match (self, serves) {
             (_, All) => true,
             (Self::Anonymous, _) => false,
-            (Self::User { .. }, Readers | Traders | Sessions) => true,
+            (Self::User { .. }, Readers | Traders | Publishers | Sessions) => true,
             (Self::User { proven, .. }, Proven) => proven,
             (Self::User { admin, .. }, Admins) => admin,
             (Self::User { admin, proven }, ProvenAdmins) => admin && proven,
             (Self::Token { scope, .. }, Readers) => scope == Scope::Read,
-            (Self::Token { scope, .. }, Traders) => scope == Scope::TradePaper,
+            (Self::Token { scope, .. }, Traders | Publishers) => scope == Scope::TradePaper,
             (Self::Token { scope, admin }, Admins) => admin && scope == Scope::Admin,
             (Self::Token { .. }, Sessions | Proven | ProvenAdmins) => false,
         }

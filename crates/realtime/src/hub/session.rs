@@ -1,7 +1,7 @@
 //! One session: the queue of what its client has still to be sent.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::stream_cell::{StreamCell, StreamState};
 use super::ticks::{Due, TickBoard};
 use crate::cursor::{Cursor, Position};
 use crate::filter::EventFilter;
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::wire::{CloseCode, EventFrame, ServerMessage, SnapshotReason};
 
 /// Whose session it is.
@@ -207,7 +207,7 @@ impl HubSession {
     }
 
     /// Both streams' states, locked in the one order: the broadcast first.
-    pub(super) fn lock_cells(&self) -> [std::sync::MutexGuard<'_, StreamState>; 2] {
+    pub(super) fn lock_cells(&self) -> [MutexGuard<'_, StreamState>; 2] {
         let broadcast = self.cells[BROADCAST].state();
         [self.cells[USER].state(), broadcast]
     }

@@ -1,14 +1,14 @@
 //! One stream: puts what arrives into the order of its offsets and hands it to the subscribers.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_core_domain::stream::{StreamEvent, StreamId};
 
 use super::session::SessionCore;
 use crate::cursor::Position;
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::wire::{CloseCode, EventFrame};
 
 /// More events than this do not wait for a hole to close; the log has them.

@@ -1,12 +1,12 @@
 //! The thread that keeps a hub in step with the log.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Hub;
-use crate::sync::lock;
+use crate::sync::{Condvar, Mutex, lock};
 
 /// A thread that calls [`Hub::repair`] and [`Hub::sweep`] until it is dropped.
 pub struct Sweeper {

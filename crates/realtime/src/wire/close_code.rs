@@ -33,6 +33,23 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// Every code.
+    pub const ALL: [Self; 13] = [
+        Self::ShuttingDown,
+        Self::Protocol,
+        Self::Binary,
+        Self::InvalidText,
+        Self::TooBig,
+        Self::TooSlow,
+        Self::Malformed,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::TimedOut,
+        Self::StateInvalidated,
+        Self::TooMany,
+        Self::InternalError,
+    ];
+
     /// The number in the close frame.
     #[must_use]
     pub fn number(self) -> u16 {

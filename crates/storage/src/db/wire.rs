@@ -63,6 +63,11 @@ impl<'r> Cells<'r> {
         self.read(at, |bytes| bytes.try_into().ok().map(i64::from_be_bytes))
     }
 
+    /// `bytea`.
+    pub(crate) fn bytes(self, at: usize) -> Cell<Option<&'r [u8]>> {
+        self.read(at, Some)
+    }
+
     /// `timestamptz`.
     pub(crate) fn time(self, at: usize) -> Cell<Option<DateTime<Utc>>> {
         self.read(at, |bytes| {

@@ -6,13 +6,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::stream::{NewEvent, StreamEvent, StreamHead, StreamId};
-use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use plimsoll_core_domain::{StoreError, StoreErrorKind, UserId};
 use plimsoll_realtime::LogReader;
 use uuid::Uuid;
 
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
 use crate::db::{CommitNote, Db, Tx};
+
+/// Where the two streams that a user hears stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamHeads {
+    /// The user's own.
+    pub user: StreamHead,
+    /// The broadcast.
+    pub broadcast: StreamHead,
+}
 
 #[derive(QueryableByName)]
 struct HeadRow {
@@ -132,6 +141,21 @@ impl Tx<'_> {
             .into_iter()
             .map(|row| (StreamId::from_key(row.stream_id), StreamHead { epoch: row.epoch, head: row.head }))
             .collect())
+    }
+
+    /// Where the streams that a user hears stand; in a snapshot, at the moment of everything else that is read in it.
+    ///
+    /// # Errors
+    /// The store's own; `Inconsistent` when one of them has no row.
+    pub fn heads_of(&mut self, user: UserId) -> Result<StreamHeads, StoreError> {
+        let heads = self.stream_heads(&[StreamId::User(user), StreamId::Broadcast])?;
+        let head = |wanted: StreamId| {
+            let found = heads.iter().find(|(stream, _)| *stream == wanted).map(|(_, head)| *head);
+            found.ok_or_else(|| {
+                StoreError::inconsistent("stream_head", "stream_id", wanted, "the stream's row is missing")
+            })
+        };
+        Ok(StreamHeads { user: head(StreamId::User(user))?, broadcast: head(StreamId::Broadcast)? })
     }
 
     /// The events of a stream after an offset, at most `limit`.

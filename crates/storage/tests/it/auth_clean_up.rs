@@ -55,6 +55,13 @@ fn row(user: UserId, n: usize, time: DateTime<Utc>, what: Old) -> String {
             "INSERT INTO login_challenges (user_id, id, token_digest, transport, created_at, expires_at) \
              VALUES ({user}, {id}, {digest}, 'bearer', {long_ago}, {time})"
         ),
+        Old::WsTickets => format!(
+            "WITH s AS (INSERT INTO sessions (user_id, id, token_digest, created_at, last_seen_at, idle_expires_at, \
+             expires_at) VALUES ({user}, {id}, {digest}, {long_ago}, {long_ago}, {long_ago}, {far}) RETURNING id) \
+             INSERT INTO ws_tickets (ticket_digest, user_id, session_id, created_at, expires_at) \
+             SELECT {digest}, {user}, s.id, {long_ago}, {time} FROM s",
+            far = sql(at(2_000 * DAY)),
+        ),
         Old::Sessions => format!(
             "INSERT INTO sessions (user_id, id, token_digest, created_at, last_seen_at, idle_expires_at, expires_at) \
              VALUES ({user}, {id}, {digest}, {long_ago}, {long_ago}, {long_ago}, {time})"
@@ -101,6 +108,7 @@ const fn table(what: Old) -> &'static str {
         Old::Registrations => "registrations",
         Old::Challenges => "login_challenges",
         Old::PendingFactors => "user_2fa",
+        Old::WsTickets => "ws_tickets",
         Old::Sessions => "sessions",
         Old::ApiTokens => "api_tokens",
         Old::LoginAttempts => "login_attempts",
@@ -301,6 +309,7 @@ fn old_rows_are_found_along_an_index() {
         (Old::Registrations, "registrations_expires_at"),
         (Old::Challenges, "login_challenges_expires_at"),
         (Old::PendingFactors, "user_2fa_pending_until"),
+        (Old::WsTickets, "ws_tickets_expires_at"),
         (Old::Sessions, "sessions_expires_at"),
         (Old::ApiTokens, "api_tokens_expires_at"),
         (Old::LoginAttempts, "login_attempts_at"),

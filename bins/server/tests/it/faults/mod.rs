@@ -23,6 +23,7 @@ mod outage;
 mod panics;
 mod postgres;
 mod proxy;
+mod realtime;
 mod server;
 mod signals;
 mod starts;

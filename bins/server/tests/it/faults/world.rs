@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use plimsoll_core_domain::stream::{StreamHead, StreamId};
+use plimsoll_core_domain::{StoreError, UserId};
 use plimsoll_testkit::free_port;
 use tempfile::TempDir;
 
@@ -159,6 +161,21 @@ impl World {
         let desk = Desk::new(user, text("account_id"), keys, token, self.http.clone());
         self.desks.push(desk.clone());
         desk
+    }
+
+    /// Somebody with a session and without an account at the broker, and the session's token.
+    pub(crate) fn person(&mut self, name: &str) -> (UserId, String) {
+        let person = self.people.as_ref().expect("a database with a schema").user(name);
+        self.secrets.push(person.1.clone());
+        person
+    }
+
+    /// Where these streams stand in the database.
+    pub(crate) fn heads(&self, streams: &[StreamId]) -> Vec<(StreamId, StreamHead)> {
+        let heads = self.database.pool().read_blocking(|tx| tx.stream_heads(streams));
+        let mut heads = heads.unwrap_or_else(|why: StoreError| panic!("{why}"));
+        heads.sort_by_key(|(stream, _)| stream.key());
+        heads
     }
 
     /// Waits until the trader's account takes orders at this server.

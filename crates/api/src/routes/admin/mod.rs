@@ -1,5 +1,6 @@
 //! Administration.
 
+pub mod alerts;
 pub mod audit;
 pub mod audit_verify;
 pub mod dead_letters;

@@ -1,14 +1,19 @@
 //! `GET /orders`.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use chrono::{DateTime, Utc};
+use plimsoll_core_domain::UserId;
 use plimsoll_core_domain::order::{Side, SourceKind};
-use plimsoll_storage::platform::orders::{OrderFilter, OrderPage};
+use plimsoll_storage::platform::orders::{ListedOrder, OrderFilter, OrderPage};
+use plimsoll_storage::platform::streams::StreamHeads;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::body::symbol_filter;
 use crate::caller::Caller;
+use crate::follow::with_cursor;
 use crate::page::{bad_cursor, decode_cursor, encode_cursor, limit, page};
 use crate::problem::Problem;
 use crate::schema;
@@ -52,7 +57,8 @@ pub struct ListQuery {
     cursor: Option<String>,
 }
 
-/// The caller's orders, newest first; legs stand within their entries.
+/// The caller's orders, newest first; legs stand within their entries. The header `Plimsoll-Cursor` is where a WebSocket
+/// goes on from this answer.
 #[utoipa::path(
     params(ListQuery),
     responses(
@@ -93,9 +99,29 @@ pub async fn list(
         before,
         limit: limit + 1,
     };
-    let mut orders = state.db.read(move |tx| Ok::<_, Problem>(tx.order_list(caller.user, &asked)?)).await?;
+    let (mut orders, at) = read(&state, caller.user, asked).await?;
     let more = orders.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     orders.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = orders.last().filter(|_| more).map(|last| encode_cursor("orders", &last.id.to_string()));
-    Ok(page("/orders", request.query_string(), orders.iter().map(|order| order.json.as_str()), next))
+    let page = page("/orders", request.query_string(), orders.iter().map(|order| order.json.as_str()), next);
+    Ok(with_cursor(page, caller.user, at))
+}
+
+/// The page and where the streams stood then: by one statement, or where that does not do in a snapshot.
+async fn read(
+    state: &AppState,
+    user: UserId,
+    asked: OrderPage,
+) -> Result<(Vec<ListedOrder>, StreamHeads), Problem> {
+    let asked = Arc::new(asked);
+    let first = Arc::clone(&asked);
+    match state.db.read(move |tx| Ok::<_, Problem>(tx.order_list_at(user, &first)?)).await? {
+        (orders, Some(at)) => Ok((orders, at)),
+        (_, None) => {
+            let both = state.db.read_snapshot(move |tx| {
+                Ok::<_, Problem>((tx.order_list(user, &asked)?, tx.heads_of(user)?))
+            });
+            both.await
+        }
+    }
 }

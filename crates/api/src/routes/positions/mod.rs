@@ -13,8 +13,13 @@ use crate::state::AppState;
 /// What a user holds or held, with the freshest prices known.
 pub(crate) async fn holdings(state: &AppState, user: UserId) -> Result<Vec<Holding>, Problem> {
     let mut holdings = state.db.read(move |tx| tx.holdings(user)).await?;
-    for holding in &mut holdings {
+    refresh(state, user, &mut holdings);
+    Ok(holdings)
+}
+
+/// Puts the freshest prices known in.
+fn refresh(state: &AppState, user: UserId, holdings: &mut [Holding]) {
+    for holding in holdings {
         holding.last_price = state.gateway.price(user, &holding.symbol).or(holding.last_price);
     }
-    Ok(holdings)
 }

@@ -47,6 +47,7 @@ impl WsAuthenticator for Tokens {
     ) -> BoxFuture<'a, Result<WsCaller, WsAuthError>> {
         let (WsCredential::BearerHeader(token)
         | WsCredential::FirstMessage(token)
+        | WsCredential::Ticket(token)
         | WsCredential::Cookie(token)) = credential;
         async move {
             match token.expose_secret() {

@@ -64,6 +64,7 @@ const fn statement(what: Old) -> &'static str {
         Old::SetupTokens => oldest!("setup_tokens" by "expires_at"),
         Old::Registrations => oldest!("registrations" by "expires_at"),
         Old::Challenges => oldest!("login_challenges" by "expires_at"),
+        Old::WsTickets => oldest!("ws_tickets" by "expires_at"),
         Old::Sessions => oldest!("sessions" by "expires_at"),
         Old::ApiTokens => oldest!("api_tokens" by "expires_at"),
         Old::LoginAttempts => oldest!("login_attempts" by "at"),

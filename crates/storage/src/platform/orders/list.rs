@@ -10,6 +10,7 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlU
 use plimsoll_core_domain::order::{
     Environment, OrderClass, OrderStatus, OrderType, Side, SourceKind, TimeInForce, avg_price,
 };
+use plimsoll_core_domain::stream::StreamHead;
 use plimsoll_core_domain::views::{At, Dec, OrderView, SourceView, json};
 use plimsoll_core_domain::{OrderId, StoreError, UserId};
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::{Prepared, prepared};
 use crate::db::wire::{Cells, Unreadable, must};
+use crate::platform::streams::StreamHeads;
 
 /// Which of a user's orders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +85,9 @@ macro_rules! page_text {
              o.notional, o.limit_price, o.stop_price, o.trail_price, o.trail_percent, o.extended_hours, \
              o.order_class, o.filled_qty, o.filled_value, o.status, o.status_reason, o.source_kind, o.source_id, \
              o.environment, o.replaces, o.replaced_by, o.created_at, o.submitted_at, o.updated_at, o.closed_at, \
-             o.version \
+             o.version, \
+             (SELECT uuid_send(h.epoch) || int8send(h.head) FROM stream_head h WHERE h.stream_id = ?), \
+             (SELECT uuid_send(h.epoch) || int8send(h.head) FROM stream_head h WHERE h.stream_id = 0) \
              FROM orders o WHERE o.account_id = (SELECT a.id FROM accounts a WHERE a.user_id = ? \
              AND a.broker = 'alpaca' AND a.state <> 'inactive') AND o.id < ? ",
             $which,
@@ -111,10 +115,12 @@ macro_rules! page_texts {
 }
 
 /// Columns of a page.
-const COLUMNS: usize = 29;
+const COLUMNS: usize = 31;
+/// Where the columns of the streams begin: the user's, then the broadcast, as 16 bytes of epoch and 8 of head.
+const HEADS: usize = 29;
 
 /// An order of a page; without JSON when it belongs to a group, so that legs are to be looked for.
-struct PageRow(Result<ListedOrder, StoreError>);
+struct PageRow(Result<(ListedOrder, StreamHeads), StoreError>);
 
 impl QueryableByName<Pg> for PageRow {
     fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
@@ -123,11 +129,24 @@ impl QueryableByName<Pg> for PageRow {
             fields.get(at).and_then(Option::as_ref).and_then(Field::value).map(|value| value.as_bytes())
         });
         let cells = Cells(&cells);
-        Ok(Self(listed(cells).map_err(|Unreadable(at)| {
+        let read = listed(cells).and_then(|order| Ok((order, heads(cells)?)));
+        Ok(Self(read.map_err(|Unreadable(at)| {
             let id = cells.uuid(0).ok().flatten().unwrap_or_default();
             StoreError::inconsistent("orders", &format!("number {at} of a list"), id, "it cannot be read")
         })))
     }
+}
+
+fn heads(cells: Cells<'_>) -> Result<StreamHeads, Unreadable> {
+    let head = |at: usize| {
+        let bytes = must(at, cells.bytes(at))?;
+        let (epoch, head) = bytes.split_at_checked(16).ok_or(Unreadable(at))?;
+        Ok(StreamHead {
+            epoch: Uuid::from_slice(epoch).map_err(|_| Unreadable(at))?,
+            head: i64::from_be_bytes(head.try_into().map_err(|_| Unreadable(at))?),
+        })
+    };
+    Ok(StreamHeads { user: head(HEADS)?, broadcast: head(HEADS + 1)? })
 }
 
 fn listed(cells: Cells<'_>) -> Result<ListedOrder, Unreadable> {
@@ -187,13 +206,32 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn order_list(&mut self, user: UserId, page: &OrderPage) -> Result<Vec<ListedOrder>, StoreError> {
+        Ok(self.order_list_at(user, page)?.0)
+    }
+
+    /// The same, with where the user's streams stood at that moment. `None` when one statement could not see both: the
+    /// page is empty, or it holds groups. Whoever needs them then reads again in a snapshot.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn order_list_at(
+        &mut self,
+        user: UserId,
+        page: &OrderPage,
+    ) -> Result<(Vec<ListedOrder>, Option<StreamHeads>), StoreError> {
         let rows: Vec<PageRow> = page_statement(user, page).load(self.conn()).store()?;
-        let mut listed = rows.into_iter().map(|row| row.0).collect::<Result<Vec<_>, _>>()?;
+        let (mut listed, mut at) = (Vec::with_capacity(rows.len()), None);
+        for row in rows {
+            let (order, heads) = row.0?;
+            listed.push(order);
+            at = Some(heads);
+        }
         let groups: Vec<_> = listed.iter().filter(|row| row.json.is_empty()).map(|row| row.id.0).collect();
         if !groups.is_empty() {
             self.fill_groups(groups, &mut listed)?;
+            at = None;
         }
-        Ok(listed)
+        Ok((listed, at))
     }
 
     /// Orders of groups need their legs.
@@ -237,6 +275,7 @@ fn page_statement(user: UserId, page: &OrderPage) -> Prepared<'_> {
         )
     };
     let statement = prepared(text)
+        .bind::<BigInt, _>(user.0)
         .bind::<BigInt, _>(user.0)
         .bind::<SqlUuid, _>(page.before.map_or(Uuid::max(), |id| id.0));
     let statement = match plain {
