@@ -3,7 +3,10 @@
 //!
 //! It prints a line per event. What to do with a gap that only a snapshot closes stands at [`Follower::snapshot`].
 
-#![expect(clippy::disallowed_methods, reason = "a program of its own: it takes time, randomness and settings itself")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own: it takes time, randomness and settings itself"
+)]
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -103,7 +103,9 @@ impl Client {
     /// Reads over HTTP what there is, with the cursor of that moment.
     async fn snapshot(&mut self) -> bool {
         let url = format!("{}/orders", self.url());
-        let Ok(answer) = self.shared.http.get(url).bearer_auth(&self.token).send().await else { return false };
+        let Ok(answer) = self.shared.http.get(url).bearer_auth(&self.token).send().await else {
+            return false;
+        };
         let Some(cursor) = answer.headers().get("plimsoll-cursor").filter(|_| answer.status() == 200) else {
             return false;
         };
@@ -166,8 +168,8 @@ impl Client {
                         before = Some(*at);
                     }
                     Mark::Snapshot(at) => {
-                        let goes_on = before
-                            .is_none_or(|last| last.epoch != at.epoch || last.offset <= at.offset);
+                        let goes_on =
+                            before.is_none_or(|last| last.epoch != at.epoch || last.offset <= at.offset);
                         assert!(goes_on, "a snapshot that goes back: {before:?}, {at:?}");
                         snapshots += 1;
                         before = Some(*at);
@@ -198,7 +200,8 @@ fn broadcast(shared: &Shared, world: &World) {
     if shared.held.load(Ordering::Acquire) {
         return;
     }
-    let event = NewEvent { kind: EventKind::SystemAlert, data: r#"{"message":"m","severity":"info"}"#.into() };
+    let event =
+        NewEvent { kind: EventKind::SystemAlert, data: r#"{"message":"m","severity":"info"}"#.into() };
     let write = |url: &str| -> Result<(), StoreError> {
         let db = plimsoll_storage::Db::open(
             url,
@@ -306,7 +309,8 @@ async fn every_client_holds_every_event_once_or_was_told() {
         while let Some(client) = clients.join_next().await {
             let client = client.unwrap();
             let (some, told) = client.check();
-            (events, snapshots, connections) = (events + some, snapshots + told, connections + client.connections);
+            (events, snapshots, connections) =
+                (events + some, snapshots + told, connections + client.connections);
         }
     };
     tokio::time::timeout(PATIENCE, all).await.expect("every client has everything in time");
