@@ -19,6 +19,8 @@ use uuid::Uuid;
 use crate::load::BEFORE_TIME;
 use crate::{MESSAGE, Result, Side};
 
+type Outcome<T> = std::result::Result<T, WsAuthError>;
+
 /// Which limits are on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limits {
@@ -35,7 +37,7 @@ impl WsAuthenticator for AnyNumber {
         &'a self,
         credential: &'a WsCredential,
         _: Option<IpAddr>,
-    ) -> BoxFuture<'a, Result<WsCaller, WsAuthError>> {
+    ) -> BoxFuture<'a, Outcome<WsCaller>> {
         async move {
             let WsCredential::BearerHeader(token) = credential else { return Err(WsAuthError::Refused) };
             let user = token.expose_secret().parse().map_err(|_| WsAuthError::Refused)?;
@@ -49,11 +51,11 @@ impl WsAuthenticator for AnyNumber {
         _: &'a WsCaller,
         _: UserId,
         _: Option<IpAddr>,
-    ) -> BoxFuture<'a, Result<(), WsAuthError>> {
+    ) -> BoxFuture<'a, Outcome<()>> {
         async { Err(WsAuthError::Forbidden) }.boxed()
     }
 
-    fn still_valid<'a>(&'a self, _: &'a WsCaller) -> BoxFuture<'a, Result<(), WsAuthError>> {
+    fn still_valid<'a>(&'a self, _: &'a WsCaller) -> BoxFuture<'a, Outcome<()>> {
         async { Ok(()) }.boxed()
     }
 }
