@@ -1,5 +1,6 @@
-//! What follows when logins change: a logout, a new password, another role, a disabled user. Every instance hears of it
-//! after the commit, forgets what it remembered of the user, and lets the user's sockets look whether they still may.
+//! What follows when logins change: a logout, a new password, another role, a disabled user, and a changed hook, which is a
+//! way in as well. Every instance hears of it after the commit, forgets what it remembered of the user, and lets the user's
+//! sockets look whether they still may.
 
 use std::sync::OnceLock;
 
@@ -25,6 +26,7 @@ impl Logins {
         let Some(user) = user_of_logins_topic(topic) else { return false };
         if let Some((state, sockets)) = self.0.get() {
             state.session_cache.forget_user(user);
+            state.signals.doors.forget_user(user);
             sockets.look_again(user);
         }
         true
@@ -34,6 +36,7 @@ impl Logins {
     pub fn missed(&self) {
         if let Some((state, sockets)) = self.0.get() {
             state.session_cache.forget_all();
+            state.signals.doors.forget_all();
             sockets.look_again_at_all();
         }
     }

@@ -78,7 +78,7 @@ pub struct ApiSettings {
     pub submit_within: (TimeDelta, TimeDelta),
     /// How long a request waits for the broker's verdict unless it says otherwise.
     pub default_wait: Duration,
-    /// How long a session is trusted without asking the database again.
+    /// How long a session, or a hook, is trusted without asking the database again.
     pub session_cache: Duration,
     /// Password hashes computed at once.
     pub parallel_hashes: usize,
@@ -155,7 +155,7 @@ impl AppState {
         let hashing = Hashing::new(&parts.passwords, settings.parallel_hashes);
         let cost = parts.passwords.params();
         let backup_codes = BackupCodes::new(cost, parts.keys.pepper.clone(), &mut OsRandom);
-        let signals = Signals::new(&settings.signals, &parts.keys.ring);
+        let signals = Signals::new(&settings.signals, &parts.keys.ring, settings.session_cache);
         Self {
             parts,
             signals,

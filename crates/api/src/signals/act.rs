@@ -7,7 +7,9 @@ use plimsoll_core_domain::order::{NewOrder, OrderSize, OrderSource, OrderStatus,
 use plimsoll_core_domain::signals::{Fields, Known, Message, Place, Reason, Refusal, Wanted, symbol_of};
 use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol};
 use plimsoll_storage::Tx;
-use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey};
+use plimsoll_storage::platform::orders::{
+    AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey, Opened, Settles,
+};
 use plimsoll_storage::platform::signals::{Ground, InboundHook, Outcome};
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -82,8 +84,30 @@ pub fn decide(
     facts: &Facts,
     ids: &dyn ClientOrderIds,
 ) -> Result<Decision, StoreError> {
+    decide_opened(tx, asked, facts, ids, None)
+}
+
+/// Whether a signal's order follows from what the statement reads that keeps the signal: one that says where to stand
+/// is held against what else is under way, too.
+#[must_use]
+pub fn may_be_opened(message: &Message) -> bool {
+    message.position.is_none()
+}
+
+/// Decides on a signal. One that [may be opened](may_be_opened), and was, in this transaction, needs one statement more.
+///
+/// # Errors
+/// The store's own.
+pub fn decide_opened(
+    tx: &mut Tx<'_>,
+    asked: &Asked,
+    facts: &Facts,
+    ids: &dyn ClientOrderIds,
+    opened: Option<Opened>,
+) -> Result<Decision, StoreError> {
     let (user, now) = (asked.hook.user, asked.act.at);
-    let ground = match ground(tx, asked)? {
+    let opened = opened.filter(|_| may_be_opened(&asked.message));
+    let ground = match ground(tx, asked, opened.as_ref())? {
         Ok(ground) => ground,
         Err(refusal) => return refuse(tx, asked, refusal),
     };
@@ -107,7 +131,7 @@ pub fn decide(
         .and_then(|()| Wanted::of(&asked.message, rules, &asked.symbol, &known(&ground, facts)))
         .and_then(|wanted| whole(wanted, facts));
     match wanted {
-        Ok(wanted) => follow(tx, asked, facts, wanted, None, ids),
+        Ok(wanted) => follow(tx, asked, facts, wanted, Before::of(opened), ids),
         // The broker may know a price, and is not asked inside a transaction.
         Err(refusal) if refusal.reason == Reason::NoPrice && !facts.asked => Ok(Decision::Later),
         Err(refusal) => refuse(tx, asked, refusal),
@@ -125,7 +149,7 @@ pub fn decide_next(
     (first, target): (OrderId, Decimal),
     ids: &dyn ClientOrderIds,
 ) -> Result<Decision, StoreError> {
-    let ground = match ground(tx, asked)? {
+    let ground = match ground(tx, asked, None)? {
         Ok(ground) => ground,
         Err(refusal) => return refuse(tx, asked, refusal),
     };
@@ -152,7 +176,7 @@ pub fn decide_next(
             let detail = format!("the position is {} after the first order", ground.held);
             refuse(tx, asked, Refusal::new(Reason::CloseNotFilled, detail))
         }
-        Ok(wanted) => follow(tx, asked, facts, wanted, Some(first), ids),
+        Ok(wanted) => follow(tx, asked, facts, wanted, Before::Order(first), ids),
         Err(refusal) => refuse(tx, asked, refusal),
     }
 }
@@ -168,16 +192,22 @@ pub fn refuse(tx: &mut Tx<'_>, asked: &Asked, refusal: Refusal) -> Result<Decisi
 }
 
 /// How things stand; under the account's lock where that matters.
-fn ground(tx: &mut Tx<'_>, asked: &Asked) -> Result<Result<Ground, Refusal>, StoreError> {
+fn ground(
+    tx: &mut Tx<'_>,
+    asked: &Asked,
+    opened: Option<&Opened>,
+) -> Result<Result<Ground, Refusal>, StoreError> {
     let none = || Err(Refusal::new(Reason::NoAccount, "no broker account is connected"));
     let user = asked.hook.user;
     // A plain order is one whatever is held; a target must not count what another order changes meanwhile.
     if asked.message.position.is_some() && tx.lock_trading_account(user)?.is_none() {
         return Ok(none());
     }
-    let Some(ground) = tx.ground(user, asked.hook.id, asked.signal, &asked.symbol)? else {
-        return Ok(none());
+    let ground = match opened {
+        Some(opened) => opened.ground()?,
+        None => tx.ground(user, asked.hook.id, asked.signal, &asked.symbol)?,
     };
+    let Some(ground) = ground else { return Ok(none()) };
     let environment = asked.hook.settings.environment;
     if ground.environment != environment {
         let detail = format!("the hook is for {environment}, the account trades {}", ground.environment);
@@ -209,15 +239,35 @@ fn whole(wanted: Wanted, facts: &Facts) -> Result<Wanted, Refusal> {
     Ok(wanted)
 }
 
-/// Accepts the order of a decision. `first`: it is the second one, after this.
+/// What precedes a signal's order in its transaction or before it.
+enum Before {
+    Nothing,
+    /// The statement that kept the signal.
+    Opened(Opened),
+    /// The first order of a reversal.
+    Order(OrderId),
+}
+
+impl Before {
+    fn of(opened: Option<Opened>) -> Self {
+        opened.map_or(Self::Nothing, Self::Opened)
+    }
+}
+
+/// Accepts the order of a decision.
 fn follow(
     tx: &mut Tx<'_>,
     asked: &Asked,
     facts: &Facts,
     wanted: Wanted,
-    first: Option<OrderId>,
+    before: Before,
     ids: &dyn ClientOrderIds,
 ) -> Result<Decision, StoreError> {
+    let (first, opened) = match before {
+        Before::Nothing => (None, None),
+        Before::Opened(opened) => (None, Some(opened)),
+        Before::Order(first) => (Some(first), None),
+    };
     let (user, now) = (asked.hook.user, asked.act.at);
     let Some(terms) = wanted.order else {
         let outcome =
@@ -245,7 +295,10 @@ fn follow(
         now,
     };
     let refusal = |reason, detail: String| Err(Refusal::new(reason, detail));
-    let accepted = match tx.accept_order(&accept, ids)? {
+    let settles = Settles { signal: asked.signal, pending: wanted.more, target: wanted.target, first };
+    let accepted = tx.accept_order_of_signal(&accept, ids, opened, &settles)?;
+    let is_settled = matches!(accepted, Accepted::New { .. });
+    let accepted = match accepted {
         Accepted::New { order, .. } => Ok(order.id),
         Accepted::Twin(order) => Ok(order),
         // Its price may be had from the broker, which is not asked inside a transaction.
@@ -284,6 +337,8 @@ fn follow(
         next_order: first.map(|_| order),
         ..Outcome::default()
     };
-    tx.settle_signal(user, asked.signal, &outcome, now)?;
+    if !is_settled {
+        tx.settle_signal(user, asked.signal, &outcome, now)?;
+    }
     Ok(Decision::Made { outcome, terms: Some(Box::new(accept.terms)) })
 }

@@ -5,18 +5,23 @@
 
 pub mod act;
 mod body;
+mod doors;
 pub mod facts;
 pub(crate) mod proof;
 pub(crate) mod receive;
+mod recent;
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::signals::proof::Decoy;
+use self::doors::Doors;
+use self::proof::Decoy;
+use self::recent::Recent;
 
 /// Deliveries beyond the rate that are still noted, of each hook in a minute; those beyond are only counted by the sender.
 const NOTED_PER_MINUTE: NonZeroU32 = NonZeroU32::new(1_200).expect("it is not zero");
@@ -50,14 +55,20 @@ pub struct Signals {
     rate: Option<DefaultKeyedRateLimiter<Uuid>>,
     noted: DefaultKeyedRateLimiter<Uuid>,
     decoy: Decoy,
+    /// Hooks seen a moment ago.
+    pub(crate) doors: Doors,
+    recent: Recent,
 }
 
 impl Signals {
-    pub(crate) fn new(settings: &SignalSettings, ring: &plimsoll_crypto::KeyRing) -> Self {
+    /// Hooks are kept for `life`; zero keeps none.
+    pub(crate) fn new(settings: &SignalSettings, ring: &plimsoll_crypto::KeyRing, life: Duration) -> Self {
         Self {
             rate: settings.per_minute.map(|rate| RateLimiter::keyed(Quota::per_minute(rate))),
             noted: RateLimiter::keyed(Quota::per_minute(NOTED_PER_MINUTE)),
             decoy: Decoy::new(ring),
+            doors: Doors::new(life),
+            recent: Recent::default(),
         }
     }
 
@@ -81,6 +92,7 @@ impl Signals {
             rate.retain_recent();
         }
         self.noted.retain_recent();
+        self.doors.tidy();
     }
 }
 

@@ -16,7 +16,10 @@ use plimsoll_storage::platform::signals::{
 };
 use uuid::Uuid;
 
-use super::act::{ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, refuse};
+use super::act::{
+    ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_opened, may_be_opened,
+    refuse,
+};
 use super::facts::{Facts, NoFacts, asked, known};
 use super::proof::{Shown, Signed};
 use super::{BuiltinHook, body};
@@ -35,7 +38,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(200);
 const KNOWN_FOR: (TimeDelta, TimeDelta) = (TimeDelta::days(30), TimeDelta::seconds(60));
 
 /// Where a delivery goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum To {
     /// To the hook with this id, if there is one.
     Hook(Uuid),
@@ -83,17 +86,34 @@ pub(crate) async fn receive(
             return Err(refused(refusal.reason, &refusal.detail));
         }
     };
-    let door = door(state, to).await?;
-    let shown = Shown {
-        door: door.as_ref(),
-        builtin: builtin(state, to).filter(|_| door.is_some()),
-        body_secret: fields.secret(),
-        signed: Signed::of(request.headers()),
-        raw: &arrived.bytes,
-        ip: origin.ip,
-        now: delivery.at,
+    let check = |door: Option<&Door>| {
+        let shown = Shown {
+            door,
+            builtin: builtin(state, to).filter(|_| door.is_some()),
+            body_secret: fields.secret(),
+            signed: Signed::of(request.headers()),
+            raw: &arrived.bytes,
+            ip: origin.ip,
+            now: delivery.at,
+        };
+        shown.check(&state.keys.ring, state.signals.decoy())
     };
-    let message_id = match shown.check(&state.keys.ring, state.signals.decoy()) {
+    // What the remembered hook does not admit is held against the stored one, as if none was remembered.
+    let remembered = state.signals.doors.get(to);
+    let proven = remembered.and_then(|door| Some((check(Some(&door)).ok()?, door)));
+    let (checked, door) = match proven {
+        Some((id, door)) => (Ok(id), Some(door)),
+        None => {
+            let look = state.signals.doors.look();
+            let door = door(state, to).await?.map(Arc::new);
+            let checked = check(door.as_deref());
+            if let (Ok(_), Some(door)) = (&checked, &door) {
+                state.signals.doors.put(to, look, door);
+            }
+            (checked, door)
+        }
+    };
+    let message_id = match checked {
         Ok(id) => id,
         Err(reason) => {
             let hook = door.as_ref().map(|door| door.hook.id);
@@ -110,7 +130,7 @@ pub(crate) async fn receive(
 
 /// A signal of the sender that its hook is for.
 struct Incoming {
-    door: Door,
+    door: Arc<Door>,
     origin: Origin,
     delivery: Delivery,
     fields: Fields,
@@ -223,12 +243,30 @@ async fn store(
     asked: Option<Asked>,
     facts: Option<Facts>,
 ) -> Result<Taken, Problem> {
+    if state.signals.recent.knows(new.hook, &keys) {
+        let (new, keys) = (new.clone(), keys.clone());
+        let repeat = state.db.read(move |tx| tx.keep_repeat(&new, &keys)).await?;
+        if let Some(Begun::Duplicate { first, order }) = repeat {
+            return Ok(Taken::Duplicate { first, order });
+        }
+    }
     let ids = Arc::clone(&state.client_order_ids);
     let seed = new.delivery.id.as_u64_pair().1;
+    let (hook, taken) = (new.hook, keys.clone());
     let stored = state
         .db
         .run_retrying(seed, move |tx| {
-            match tx.begin_signal(&new, &keys)? {
+            let plain = asked
+                .as_ref()
+                .filter(|asked| new.refusal.is_none() && facts.is_some() && may_be_opened(&asked.message));
+            let (begun, opened) = match plain {
+                Some(asked) => {
+                    let (begun, opened) = tx.open_signal(&new, &keys, &asked.symbol)?;
+                    (begun, Some(opened))
+                }
+                None => (tx.begin_signal(&new, &keys)?, None),
+            };
+            match begun {
                 Begun::Duplicate { first, order } => return Ok(Taken::Duplicate { first, order }),
                 Begun::Fresh => {}
             }
@@ -243,7 +281,7 @@ async fn store(
                 tx.enqueue(&job(asked, JOB_AFTER))?;
                 return Ok(Taken::Later);
             };
-            match decide(tx, asked, facts, &*ids)? {
+            match decide_opened(tx, asked, facts, &*ids, opened)? {
                 Decision::Made { outcome, .. } => {
                     if outcome.pending {
                         tx.enqueue(&job(asked, LOOK_AFTER))?;
@@ -257,6 +295,9 @@ async fn store(
             }
         })
         .await;
+    if stored.is_ok() {
+        state.signals.recent.note(hook, &taken);
+    }
     stored.map_err(|error: StoreError| match error.kind() {
         // A twin is being stored: the sender comes again, and is told of it.
         StoreErrorKind::Contention => {

@@ -19,6 +19,7 @@ mod outbound;
 mod realtime;
 mod refused_logins;
 mod registration;
+mod remembered;
 mod reset;
 mod risk;
 mod signals;

@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 use crate::world::{Client, Reply, World};
 
 /// A user with a hook.
-struct Desk {
-    world: World,
+pub(crate) struct Desk {
+    pub(crate) world: World,
     user: UserId,
-    owner: Client,
+    pub(crate) owner: Client,
     id: String,
-    secret: String,
+    pub(crate) secret: String,
 }
 
 /// What is answered to a delivery.
-struct Answered {
-    status: u16,
-    body: Value,
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
 impl Desk {
@@ -32,7 +32,7 @@ impl Desk {
         Self::in_world(World::start().await, settings).await
     }
 
-    async fn in_world(world: World, settings: Value) -> Self {
+    pub(crate) async fn in_world(world: World, settings: Value) -> Self {
         let user = world.user("ann@example.com", Role::User);
         world.connect(user);
         let owner = world.login("ann@example.com").await;
@@ -48,7 +48,7 @@ impl Desk {
         Self { world, user, owner, id, secret }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/webhooks/inbound/{}", self.id)
     }
 
@@ -61,7 +61,7 @@ impl Desk {
         signal
     }
 
-    async fn post(&self, fields: Value) -> Answered {
+    pub(crate) async fn post(&self, fields: Value) -> Answered {
         self.post_raw(self.signal(fields).to_string().into_bytes(), &[]).await
     }
 
@@ -69,13 +69,13 @@ impl Desk {
         post(&format!("{}/hooks/{}", self.world.url, self.id), body, headers).await
     }
 
-    async fn signals(&self) -> Vec<Value> {
+    pub(crate) async fn signals(&self) -> Vec<Value> {
         let reply = self.owner.get(&format!("{}/signals", self.path())).await;
         assert_eq!(reply.status, 200, "{}", reply.text);
         reply.body["items"].as_array().unwrap().clone()
     }
 
-    fn orders(&self) -> Vec<Value> {
+    pub(crate) fn orders(&self) -> Vec<Value> {
         self.world.rows("SELECT id::text, side, qty::text, source_kind, source_id, client_order_id FROM orders ORDER BY id")
     }
 

@@ -1,8 +1,9 @@
 //! [`Db`]: the only door to the database. A closure gets a [`Tx`]; `Ok` commits, anything else rolls back.
 
-mod admission;
+mod attempts;
 mod counter;
 pub(crate) mod errors;
+mod lanes;
 mod pool;
 #[cfg(any(feature = "platform", feature = "paper"))]
 pub(crate) mod prepared;
@@ -12,7 +13,7 @@ pub(crate) mod url;
 #[cfg(feature = "platform")]
 pub(crate) mod wire;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +27,9 @@ pub use self::settings::{DbSettings, PoolKind};
 pub use self::tx::{AfterCommit, CommitNote, Tx};
 pub use self::url::{database_of, with_database};
 
-use self::admission::{Admission, Permit};
 use self::errors::{RETRY_AFTER, StoreResult, unavailable};
-use self::pool::Pool;
+use self::lanes::{Lanes, Turn};
+use self::pool::{Patience, Pool};
 use self::tx::Extension;
 
 const READ_WRITE: &str = "BEGIN";
@@ -39,9 +40,10 @@ const ATTEMPTS: u32 = 3;
 
 /// A pool of connections with a fair, bounded queue in front. Cloning is cheap; clones share the pool.
 ///
-/// Every method waits for one of as many permits as the pool has connections and, when none comes in time, fails with
-/// a [`StoreError`] of kind `Unavailable` that carries `retry_after`. No method may be called inside another's closure:
-/// that would hold two permits and can starve the pool.
+/// Every method waits for one of as many turns as the pool has connections and, when none comes in time, fails with
+/// a [`StoreError`] of kind `Unavailable` that carries `retry_after`. While the database is away, a method for tasks
+/// fails within a quarter of a second, and one for threads waits as long as a new connection may take. No method may be
+/// called inside another's closure: that would hold two turns and can starve the pool.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<Inner>,
@@ -51,7 +53,7 @@ pub struct Db {
 
 struct Inner {
     settings: DbSettings,
-    admission: Admission,
+    lanes: Lanes,
     pool: Pool,
 }
 
@@ -74,8 +76,7 @@ impl Db {
     /// # Errors
     /// `Unavailable` when no connection can be made within the connect time-out.
     pub fn open(url: &str, settings: DbSettings) -> Result<Self, StoreError> {
-        let inner =
-            Inner { admission: Admission::new(&settings), pool: Pool::open(url, &settings)?, settings };
+        let inner = Inner { lanes: Lanes::new(&settings), pool: Pool::open(url, &settings)?, settings };
         let db = Self { inner: Arc::new(inner), after_commit: None, extension: None };
         db.read_blocking(|tx| {
             let language: MessageLanguage = sql_query("SHOW lc_messages").get_result(tx.conn()).store()?;
@@ -120,8 +121,8 @@ impl Db {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let permit = self.admit().await?;
-        self.spawn(permit, |db| db.transaction(READ_WRITE, work).map_err(Failure::into_error)).await
+        self.on_lane(|db| db.transaction(Patience::Request, READ_WRITE, work).map_err(Failure::into_error))
+            .await?
     }
 
     /// As [`run`](Self::run), but runs `work` again, at most twice and after 20–80 ms, when it failed by a deadlock, a
@@ -137,13 +138,12 @@ impl Db {
     {
         let mut attempt = 1;
         loop {
-            let permit = self.admit().await?;
             let (again, outcome) = self
-                .spawn(permit, move |db| {
-                    let outcome = db.transaction(READ_WRITE, &mut work);
+                .on_lane(move |db| {
+                    let outcome = db.transaction(Patience::Request, READ_WRITE, &mut work);
                     (work, outcome)
                 })
-                .await;
+                .await?;
             work = again;
             match outcome {
                 Err(failure) if failure.is_repeatable() && attempt < ATTEMPTS => {
@@ -166,8 +166,7 @@ impl Db {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let permit = self.admit().await?;
-        self.spawn(permit, |db| db.autocommit(work)).await
+        self.on_lane(|db| db.autocommit(Patience::Request, work)).await?
     }
 
     /// Runs `work` in a REPEATABLE READ, READ ONLY transaction: all its statements see the same state.
@@ -180,8 +179,8 @@ impl Db {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let permit = self.admit().await?;
-        self.spawn(permit, |db| db.transaction(SNAPSHOT, work).map_err(Failure::into_error)).await
+        self.on_lane(|db| db.transaction(Patience::Request, SNAPSHOT, work).map_err(Failure::into_error))
+            .await?
     }
 
     /// [`run`](Self::run) for threads that are no task, such as job workers. It parks the thread; never call it from
@@ -194,8 +193,8 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<T, E>,
         E: From<StoreError>,
     {
-        let _permit = self.admit_blocking()?;
-        self.transaction(READ_WRITE, work).map_err(Failure::into_error)
+        let _turn = self.admit_blocking()?;
+        self.transaction(Patience::Thread, READ_WRITE, work).map_err(Failure::into_error)
     }
 
     /// [`run_retrying`](Self::run_retrying) for threads that are no task.
@@ -209,9 +208,9 @@ impl Db {
     {
         let mut attempt = 1;
         loop {
-            let permit = self.admit_blocking()?;
-            let outcome = self.transaction(READ_WRITE, &mut work);
-            drop(permit);
+            let turn = self.admit_blocking()?;
+            let outcome = self.transaction(Patience::Thread, READ_WRITE, &mut work);
+            drop(turn);
             match outcome {
                 Err(failure) if failure.is_repeatable() && attempt < ATTEMPTS => {
                     std::thread::sleep(pause(seed, attempt));
@@ -231,8 +230,8 @@ impl Db {
         F: FnMut(&mut Tx<'_>) -> Result<T, E>,
         E: From<StoreError>,
     {
-        let _permit = self.admit_blocking()?;
-        self.autocommit(work)
+        let _turn = self.admit_blocking()?;
+        self.autocommit(Patience::Thread, work)
     }
 
     /// [`read_snapshot`](Self::read_snapshot) for threads that are no task.
@@ -244,8 +243,8 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<T, E>,
         E: From<StoreError>,
     {
-        let _permit = self.admit_blocking()?;
-        self.transaction(SNAPSHOT, work).map_err(Failure::into_error)
+        let _turn = self.admit_blocking()?;
+        self.transaction(Patience::Thread, SNAPSHOT, work).map_err(Failure::into_error)
     }
 
     /// One round trip to the server and back.
@@ -261,8 +260,8 @@ impl Db {
         PoolLoad {
             size: self.inner.settings.size,
             open: self.inner.pool.connections(),
-            in_use: self.inner.admission.in_use(),
-            waiting: self.inner.admission.waiting(),
+            in_use: self.inner.lanes.in_use(),
+            waiting: self.inner.lanes.waiting(),
         }
     }
 
@@ -271,42 +270,26 @@ impl Db {
         QueryCounter::new(&self.inner.pool.statements)
     }
 
-    async fn admit(&self) -> Result<Permit, StoreError> {
-        self.inner.admission.admit().await.map_err(|_| StoreError::busy(RETRY_AFTER))
+    fn admit_blocking(&self) -> Result<Turn<'_>, StoreError> {
+        self.inner.lanes.admit_blocking().map_err(|_| StoreError::busy(RETRY_AFTER))
     }
 
-    fn admit_blocking(&self) -> Result<Permit, StoreError> {
-        self.inner.admission.admit_blocking().map_err(|_| StoreError::busy(RETRY_AFTER))
-    }
-
-    /// Moves to a thread that may block; the permit goes along, so that a caller that hangs up frees no slot early.
-    async fn spawn<R, W>(&self, permit: Permit, work: W) -> R
+    /// Does `work` on a thread that may block, when its turn has come.
+    async fn on_lane<R, W>(&self, work: W) -> Result<R, StoreError>
     where
         W: FnOnce(&Db) -> R + Send + 'static,
         R: Send + 'static,
     {
         let db = self.clone();
-        let joined = tokio::task::spawn_blocking(move || {
-            let _permit = permit; // dropped after everything that `work` holds
-            work(&db)
-        })
-        .await;
-        match joined {
-            Ok(result) => result,
-            // a blocking task that has begun is never cancelled; one that has not yet is dropped by a runtime that
-            // is shutting down, and then this future is not polled again either
-            Err(error) => {
-                resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
-            }
-        }
+        self.inner.lanes.run(move || work(&db)).await.map_err(|_| StoreError::busy(RETRY_AFTER))
     }
 
-    fn transaction<T, E, F>(&self, begin: &'static str, work: F) -> Result<T, Failure<E>>
+    fn transaction<T, E, F>(&self, patience: Patience, begin: &'static str, work: F) -> Result<T, Failure<E>>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, E>,
         E: From<StoreError>,
     {
-        let mut pooled = self.inner.pool.begin(begin).map_err(Failure::Store)?;
+        let mut pooled = self.inner.pool.begin(patience, begin).map_err(Failure::Store)?;
         let mut tx = Tx::new(&mut pooled.conn, self.extension.clone());
         match work(&mut tx) {
             Ok(value) => {
@@ -334,14 +317,14 @@ impl Db {
         }
     }
 
-    fn autocommit<T, E, F>(&self, mut work: F) -> Result<T, E>
+    fn autocommit<T, E, F>(&self, patience: Patience, mut work: F) -> Result<T, E>
     where
         F: FnMut(&mut Tx<'_>) -> Result<T, E>,
         E: From<StoreError>,
     {
         let mut first = true;
         loop {
-            let mut pooled = self.inner.pool.check_out()?;
+            let mut pooled = self.inner.pool.check_out(patience)?;
             let mut tx = Tx::new(&mut pooled.conn, self.extension.clone());
             let outcome = work(&mut tx);
             let notes = tx.into_notes();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{
     AnsiTransactionManager, Connection, Instrumentation, InstrumentationEvent, TransactionManager,
@@ -12,6 +12,7 @@ use diesel::r2d2::R2D2Connection;
 use diesel::result::{ConnectionError, Error};
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 
+use super::attempts::Attempts;
 use super::counter::Statements;
 use super::errors::{commit_unknown, is_lost, is_repeatable, store_error, unavailable};
 use super::settings::DbSettings;
@@ -116,6 +117,7 @@ impl Pooled {
 /// r2d2's view of a server.
 pub(super) struct Manager {
     url: String,
+    attempts: Arc<Attempts>,
     generation: Arc<Generation>,
     statements: Arc<Statements>,
 }
@@ -126,7 +128,7 @@ impl r2d2::ManageConnection for Manager {
 
     fn connect(&self) -> Result<Pooled, ConnectionError> {
         let generation = self.generation.0.load(Ordering::Acquire);
-        let mut conn = PgConnection::establish(&self.url)?;
+        let mut conn = self.attempts.make(|| PgConnection::establish(&self.url))?;
         let probe = Arc::new(Probe::default());
         conn.set_instrumentation(Watch {
             probe: Arc::clone(&probe),
@@ -147,30 +149,35 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-#[derive(Debug)]
-struct LogErrors;
-
-impl r2d2::HandleError<ConnectionError> for LogErrors {
-    fn handle_error(&self, error: ConnectionError) {
-        tracing::warn!(%error, "a connection to the database could not be opened");
-    }
+/// How long to wait for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// A client waits: not at all, once the database is known to be away.
+    Request,
+    /// As long as a new connection may take.
+    Thread,
 }
+
+/// How often one who waits for a connection looks whether the database is away.
+const LOOK: Duration = Duration::from_millis(40);
 
 /// The pool of one [`Db`](super::Db).
 pub(super) struct Pool {
     pool: r2d2::Pool<Manager>,
+    attempts: Arc<Attempts>,
     generation: Arc<Generation>,
     pub(super) statements: Arc<Statements>,
-    connect_timeout: std::time::Duration,
+    connect_timeout: Duration,
 }
 
 pub(super) type Checked = r2d2::PooledConnection<Manager>;
 
 impl Pool {
     pub(super) fn open(url: &str, settings: &DbSettings) -> Result<Self, StoreError> {
-        let (generation, statements) = (Arc::default(), Arc::default());
+        let (attempts, generation, statements) = (Arc::default(), Arc::default(), Arc::default());
         let manager = Manager {
             url: settings.url(url),
+            attempts: Arc::clone(&attempts),
             generation: Arc::clone(&generation),
             statements: Arc::clone(&statements),
         };
@@ -182,23 +189,19 @@ impl Pool {
             .min_idle(Some(settings.min_idle.min(settings.size)))
             .test_on_check_out(false)
             .max_lifetime(Some(settings.max_lifetime))
-            .idle_timeout(Some(std::time::Duration::from_secs(600)))
+            .idle_timeout(Some(Duration::from_secs(600)))
             .connection_timeout(settings.connect_timeout)
-            .error_handler(Box::new(LogErrors))
+            .error_handler(Box::new(r2d2::NopErrorHandler))
             .build(manager)
             .map_err(|error| unavailable("the pool could not be opened").caused_by(error))?;
-        Ok(Self { pool, generation, statements, connect_timeout: settings.connect_timeout })
+        Ok(Self { pool, attempts, generation, statements, connect_timeout: settings.connect_timeout })
     }
 
     /// A connection that has not been found dead so far; its probe is reset.
-    pub(super) fn check_out(&self) -> Result<Checked, StoreError> {
+    pub(super) fn check_out(&self, patience: Patience) -> Result<Checked, StoreError> {
         let deadline = Instant::now() + self.connect_timeout;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let pooled = self
-                .pool
-                .get_timeout(left.max(std::time::Duration::from_millis(1)))
-                .map_err(|error| unavailable("no connection to the database").caused_by(error))?;
+            let pooled = self.wait_for_one(patience, deadline)?;
             if pooled.generation >= self.generation.0.load(Ordering::Acquire) {
                 pooled.probe.reset();
                 return Ok(pooled);
@@ -207,15 +210,40 @@ impl Pool {
         }
     }
 
+    fn wait_for_one(&self, patience: Patience, deadline: Instant) -> Result<Checked, StoreError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let step = match patience {
+                Patience::Thread => left,
+                // a connection that nobody uses is had at once, whatever is known
+                Patience::Request if self.is_away() => Duration::from_millis(1),
+                Patience::Request => left.min(LOOK),
+            };
+            let error = match self.pool.get_timeout(step) {
+                Ok(pooled) => return Ok(pooled),
+                Err(error) => error,
+            };
+            let is_hopeless = patience == Patience::Request && self.is_away();
+            if is_hopeless || Instant::now() >= deadline {
+                return Err(unavailable("no connection to the database").caused_by(error));
+            }
+        }
+    }
+
+    /// No connection is open, and none can be opened.
+    fn is_away(&self) -> bool {
+        self.attempts.are_failing() && self.connections() == 0
+    }
+
     /// A connection with an open transaction. Where the first one turns out to be dead, once more on a fresh one.
-    pub(super) fn begin(&self, sql: &str) -> Result<Checked, StoreError> {
-        let mut pooled = self.check_out()?;
+    pub(super) fn begin(&self, patience: Patience, sql: &str) -> Result<Checked, StoreError> {
+        let mut pooled = self.check_out(patience)?;
         match pooled.begin(sql) {
             Ok(()) => return Ok(pooled),
             Err(error) if is_lost(&error) => self.found_dead(pooled),
             Err(error) => return Err(store_error(error)),
         }
-        let mut pooled = self.check_out()?;
+        let mut pooled = self.check_out(patience)?;
         match pooled.begin(sql) {
             Ok(()) => Ok(pooled),
             Err(error) => {

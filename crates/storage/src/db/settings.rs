@@ -16,7 +16,7 @@ pub enum PoolKind {
 }
 
 impl PoolKind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Jobs => "jobs",

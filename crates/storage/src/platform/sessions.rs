@@ -271,7 +271,8 @@ pub fn user_of_logins_topic(topic: &str) -> Option<UserId> {
 const LOGINS: &str = "logins:";
 
 impl Tx<'_> {
-    /// Tells every instance, after the commit, that what it knows of the user's sessions, tokens, role and state is old.
+    /// Tells every instance, after the commit, that what it knows of the user's sessions, tokens, hooks, role and state is
+    /// old.
     pub(crate) fn logins_changed(&mut self, user: UserId) {
         self.wake(logins_topic(user));
     }

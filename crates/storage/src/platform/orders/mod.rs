@@ -14,7 +14,8 @@ mod submit;
 mod write;
 
 pub use accept::{
-    AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey, KeyState, OrderOrigin, RequestKey,
+    AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey, KeyState, Opened, OrderOrigin, RequestKey,
+    Settles,
 };
 pub use apply::{Applied, ApplyError, OrderReport};
 pub use change::{CancelWish, NewReplacement, ReplaceWish};

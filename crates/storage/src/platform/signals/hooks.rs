@@ -415,6 +415,7 @@ impl Tx<'_> {
         now: DateTime<Utc>,
     ) -> Result<Option<InboundHook>, StoreError> {
         let bound = Bound::of(settings);
+        self.logins_changed(user);
         prepared(concat!(
             "UPDATE inbound_hooks h SET name = ?, environment = ?, enabled = ?, symbols = ?, actions = ?, sizing_mode = ?, \
              sizing_value = ?, max_age_s = ?, allowed_ips = ?, auth = ?, silent_alert_after_s = ?, silent_alert_at = NULL, \
@@ -456,6 +457,7 @@ impl Tx<'_> {
         overlap_until: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<InboundHook>, StoreError> {
+        self.logins_changed(user);
         prepared(concat!(
             "UPDATE inbound_hooks h SET old_secret = secret, old_secret_sha256 = secret_sha256, old_secret_until = ?, \
              secret = ?, secret_sha256 = ?, updated_at = ? \
@@ -480,6 +482,7 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn delete_hook(&mut self, user: UserId, id: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.logins_changed(user);
         let changed = prepared(
             "UPDATE inbound_hooks SET deleted_at = ?, updated_at = ?, enabled = false, secret = NULL, \
              secret_sha256 = NULL, old_secret = NULL, old_secret_sha256 = NULL, old_secret_until = NULL \

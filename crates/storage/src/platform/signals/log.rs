@@ -6,13 +6,14 @@ use diesel::sql_types::{
 };
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::signals::{Reason, Refusal};
-use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, UserId};
+use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol, UserId};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
-use crate::db::prepared::prepared;
+use crate::db::prepared::{Prepared, prepared};
+use crate::platform::orders::Opened;
 
 /// Places for deliveries to hooks that are not there.
 const STRAY_SLOTS: u16 = 1024;
@@ -130,6 +131,85 @@ pub struct Outcome {
     pub next_order: Option<OrderId>,
 }
 
+#[derive(QueryableByName)]
+struct First {
+    #[diesel(sql_type = SqlUuid)]
+    first: Uuid,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    order_id: Option<Uuid>,
+}
+
+impl From<First> for Begun {
+    fn from(row: First) -> Self {
+        Self::Duplicate { first: row.first, order: row.order_id.map(OrderId) }
+    }
+}
+
+/// Claims a signal's keys and keeps its row; `c` says how many of the keys nobody had.
+macro_rules! kept_signal {
+    () => {
+        "WITH k AS (INSERT INTO signal_keys (user_id, hook_id, key, signal_id, expires_at) \
+           SELECT ?, ?, t.key, ?, t.until FROM unnest(?, ?) AS t (key, until) \
+           ON CONFLICT (user_id, hook_id, key) DO UPDATE SET signal_id = excluded.signal_id, \
+             expires_at = excluded.expires_at WHERE signal_keys.expires_at <= ? RETURNING 1), \
+         c AS MATERIALIZED (SELECT count(*) AS claimed FROM k), \
+         s AS (INSERT INTO signals (user_id, id, hook_id, received_at, verdict, reason, detail, pending, genuine, \
+           size_bytes, sha256, body, ip, symbol, action, sent_at, stated_target, stated_previous, decided_at) \
+           SELECT ?, ?, ?, ?, CASE WHEN c.claimed < ? THEN 'duplicate' ELSE ? END, \
+             CASE WHEN c.claimed < ? THEN 'duplicate' ELSE ? END, CASE WHEN c.claimed < ? THEN NULL ELSE ? END, \
+             c.claimed >= ? AND NOT ?, true, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+             CASE WHEN c.claimed >= ? AND NOT ? THEN NULL ELSE ?::timestamptz END FROM c)"
+    };
+}
+pub(crate) use kept_signal;
+
+fn count(keys: &[SignalKey]) -> i64 {
+    i64::try_from(keys.len()).unwrap_or(i64::MAX)
+}
+
+/// Binds what [`kept_signal`] asks for.
+pub(crate) fn bind_kept<'a>(
+    statement: Prepared<'a>,
+    signal: &'a NewSignal,
+    keys: &[SignalKey],
+) -> Prepared<'a> {
+    // In one order, so that two signals with the same keys never wait for each other.
+    let mut keys = keys.to_vec();
+    keys.sort_unstable_by_key(|key| key.key);
+    let (delivery, all, refused) = (&signal.delivery, count(&keys), signal.refusal.is_some());
+    statement
+        .bind::<BigInt, _>(signal.user.0)
+        .bind::<SqlUuid, _>(signal.hook)
+        .bind::<SqlUuid, _>(delivery.id)
+        .bind::<Array<Binary>, _>(keys.iter().map(|key| key.key.to_vec()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Timestamptz>>, _>(keys.iter().map(|key| key.until).collect::<Vec<_>>())
+        .bind::<Timestamptz, _>(delivery.at)
+        .bind::<BigInt, _>(signal.user.0)
+        .bind::<SqlUuid, _>(delivery.id)
+        .bind::<SqlUuid, _>(signal.hook)
+        .bind::<Timestamptz, _>(delivery.at)
+        .bind::<BigInt, _>(all)
+        .bind::<Text, _>(if refused { SignalVerdict::Refused } else { SignalVerdict::Accepted }.as_str())
+        .bind::<BigInt, _>(all)
+        .bind::<Nullable<Text>, _>(signal.refusal.as_ref().map(|refusal| refusal.reason.as_str()))
+        .bind::<BigInt, _>(all)
+        .bind::<Nullable<Text>, _>(signal.refusal.as_ref().map(|refusal| refusal.detail.as_str()))
+        .bind::<BigInt, _>(all)
+        .bind::<Bool, _>(refused)
+        .bind::<BigInt, _>(delivery.size)
+        .bind::<Binary, _>(delivery.sha256.as_slice())
+        .bind::<Text, _>(signal.body.as_str())
+        .bind::<Nullable<Text>, _>(delivery.ip.as_deref())
+        .bind::<Nullable<Text>, _>(signal.symbol.as_deref())
+        .bind::<Nullable<Text>, _>(signal.action)
+        .bind::<Nullable<Timestamptz>, _>(signal.sent_at)
+        .bind::<Nullable<Numeric>, _>(signal.stated_target)
+        .bind::<Nullable<Numeric>, _>(signal.stated_previous)
+        .bind::<BigInt, _>(all)
+        .bind::<Bool, _>(refused)
+        .bind::<Timestamptz, _>(delivery.at)
+}
+
 impl Tx<'_> {
     /// Notes a delivery that could not be read or was not from the sender: with the hook's signals where there is such a
     /// hook, else among the strays. One statement, and a write either way.
@@ -180,73 +260,83 @@ impl Tx<'_> {
             #[diesel(sql_type = BigInt)]
             claimed: i64,
         }
-        // In one order, so that two signals with the same keys never wait for each other.
-        let mut keys = keys.to_vec();
-        keys.sort_unstable_by_key(|key| key.key);
+        let statement = prepared(concat!(kept_signal!(), " SELECT claimed FROM c"));
+        let claimed = bind_kept(statement, signal, keys).get_result::<Claimed>(self.conn()).store()?.claimed;
+        self.begun(signal, keys, claimed)
+    }
+
+    /// Keeps a signal as [`begin_signal`](Self::begin_signal) does, and locks and reads what its order would need: with
+    /// [`accept_order_of_signal`](Self::accept_order_of_signal) that is two statements for a signal and its order.
+    ///
+    /// # Errors
+    /// As [`begin_signal`](Self::begin_signal).
+    pub fn open_signal(
+        &mut self,
+        signal: &NewSignal,
+        keys: &[SignalKey],
+        symbol: &Symbol,
+    ) -> Result<(Begun, Opened), StoreError> {
+        let opened = self.read_for_signal(signal, keys, symbol)?;
+        let begun = self.begun(signal, keys, opened.read.fresh)?;
+        Ok((begun, opened))
+    }
+
+    fn begun(&mut self, signal: &NewSignal, keys: &[SignalKey], claimed: i64) -> Result<Begun, StoreError> {
+        if claimed >= count(keys) { Ok(Begun::Fresh) } else { self.first_of(signal, keys) }
+    }
+
+    /// Keeps a delivery of a signal that has come before, where every key of it has been claimed, in one statement. `None`:
+    /// it is to be kept as any other.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn keep_repeat(
+        &mut self,
+        signal: &NewSignal,
+        keys: &[SignalKey],
+    ) -> Result<Option<Begun>, StoreError> {
         let delivery = &signal.delivery;
-        let refused = signal.refusal.is_some();
         let row = prepared(
-            "WITH k AS (INSERT INTO signal_keys (user_id, hook_id, key, signal_id, expires_at) \
-               SELECT ?, ?, t.key, ?, t.until FROM unnest(?, ?) AS t (key, until) \
-               ON CONFLICT (user_id, hook_id, key) DO UPDATE SET signal_id = excluded.signal_id, \
-                 expires_at = excluded.expires_at WHERE signal_keys.expires_at <= ? RETURNING 1), \
-             c AS MATERIALIZED (SELECT count(*) AS claimed FROM k), \
-             s AS (INSERT INTO signals (user_id, id, hook_id, received_at, verdict, reason, detail, pending, genuine, \
-               size_bytes, sha256, body, ip, symbol, action, sent_at, stated_target, stated_previous, decided_at) \
-               SELECT ?, ?, ?, ?, CASE WHEN c.claimed < ? THEN 'duplicate' ELSE ? END, \
-                 CASE WHEN c.claimed < ? THEN 'duplicate' ELSE ? END, CASE WHEN c.claimed < ? THEN NULL ELSE ? END, \
-                 c.claimed >= ? AND NOT ?, true, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-                 CASE WHEN c.claimed >= ? AND NOT ? THEN NULL ELSE ?::timestamptz END FROM c) \
-             SELECT claimed FROM c",
-        );
-        let all = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-        let claimed = row
-            .bind::<BigInt, _>(signal.user.0)
-            .bind::<SqlUuid, _>(signal.hook)
-            .bind::<SqlUuid, _>(delivery.id)
-            .bind::<Array<Binary>, _>(keys.iter().map(|key| key.key.to_vec()).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Timestamptz>>, _>(keys.iter().map(|key| key.until).collect::<Vec<_>>())
-            .bind::<Timestamptz, _>(delivery.at)
-            .bind::<BigInt, _>(signal.user.0)
-            .bind::<SqlUuid, _>(delivery.id)
-            .bind::<SqlUuid, _>(signal.hook)
-            .bind::<Timestamptz, _>(delivery.at)
-            .bind::<BigInt, _>(all)
-            .bind::<Text, _>(if refused { SignalVerdict::Refused } else { SignalVerdict::Accepted }.as_str())
-            .bind::<BigInt, _>(all)
-            .bind::<Nullable<Text>, _>(signal.refusal.as_ref().map(|refusal| refusal.reason.as_str()))
-            .bind::<BigInt, _>(all)
-            .bind::<Nullable<Text>, _>(signal.refusal.as_ref().map(|refusal| refusal.detail.as_str()))
-            .bind::<BigInt, _>(all)
-            .bind::<Bool, _>(refused)
-            .bind::<BigInt, _>(delivery.size)
-            .bind::<Binary, _>(delivery.sha256.as_slice())
-            .bind::<Text, _>(signal.body.as_str())
-            .bind::<Nullable<Text>, _>(delivery.ip.as_deref())
-            .bind::<Nullable<Text>, _>(signal.symbol.as_deref())
-            .bind::<Nullable<Text>, _>(signal.action)
-            .bind::<Nullable<Timestamptz>, _>(signal.sent_at)
-            .bind::<Nullable<Numeric>, _>(signal.stated_target)
-            .bind::<Nullable<Numeric>, _>(signal.stated_previous)
-            .bind::<BigInt, _>(all)
-            .bind::<Bool, _>(refused)
-            .bind::<Timestamptz, _>(delivery.at)
-            .get_result::<Claimed>(self.conn())
-            .store()?
-            .claimed;
-        if claimed >= all { Ok(Begun::Fresh) } else { self.first_of(signal, &keys) }
+            "WITH f AS MATERIALIZED (SELECT count(*) OVER () AS claimed, coalesce(s.duplicate_of, k.signal_id) AS first \
+               FROM signal_keys k LEFT JOIN signals s ON s.user_id = k.user_id AND s.id = k.signal_id \
+               WHERE k.user_id = ? AND k.hook_id = ? AND k.key = ANY(?) AND (k.expires_at > ? OR k.expires_at IS NULL) \
+               LIMIT 1), \
+             r AS (INSERT INTO signals (user_id, id, hook_id, received_at, verdict, reason, pending, genuine, size_bytes, \
+               sha256, body, ip, symbol, action, sent_at, stated_target, stated_previous, duplicate_of, decided_at) \
+               SELECT ?, ?, ?, d.at, 'duplicate', 'duplicate', false, true, ?, ?, ?, ?, ?, ?, ?, ?, ?, f.first, d.at \
+               FROM f, (SELECT ?::timestamptz AS at) d WHERE f.claimed = ? ON CONFLICT (user_id, id) DO NOTHING) \
+             SELECT f.first, s.order_id FROM f LEFT JOIN signals s ON s.user_id = ? AND s.id = f.first \
+             WHERE f.claimed = ?",
+        )
+        .bind::<BigInt, _>(signal.user.0)
+        .bind::<SqlUuid, _>(signal.hook)
+        .bind::<Array<Binary>, _>(keys.iter().map(|key| key.key.to_vec()).collect::<Vec<_>>())
+        .bind::<Timestamptz, _>(delivery.at)
+        .bind::<BigInt, _>(signal.user.0)
+        .bind::<SqlUuid, _>(delivery.id)
+        .bind::<SqlUuid, _>(signal.hook)
+        .bind::<BigInt, _>(delivery.size)
+        .bind::<Binary, _>(delivery.sha256.as_slice())
+        .bind::<Text, _>(signal.body.as_str())
+        .bind::<Nullable<Text>, _>(delivery.ip.as_deref())
+        .bind::<Nullable<Text>, _>(signal.symbol.as_deref())
+        .bind::<Nullable<Text>, _>(signal.action)
+        .bind::<Nullable<Timestamptz>, _>(signal.sent_at)
+        .bind::<Nullable<Numeric>, _>(signal.stated_target)
+        .bind::<Nullable<Numeric>, _>(signal.stated_previous)
+        .bind::<Timestamptz, _>(delivery.at)
+        .bind::<BigInt, _>(count(keys))
+        .bind::<BigInt, _>(signal.user.0)
+        .bind::<BigInt, _>(count(keys))
+        .get_result::<First>(self.conn())
+        .optional()
+        .store()?;
+        Ok(row.map(First::into))
     }
 
     /// The signal that has one of these keys. In a statement of its own: the claim's does not see a twin that committed
     /// after it began.
     fn first_of(&mut self, signal: &NewSignal, keys: &[SignalKey]) -> Result<Begun, StoreError> {
-        #[derive(QueryableByName)]
-        struct First {
-            #[diesel(sql_type = SqlUuid)]
-            first: Uuid,
-            #[diesel(sql_type = Nullable<SqlUuid>)]
-            order_id: Option<Uuid>,
-        }
         let first = prepared(
             "WITH f AS (SELECT coalesce(s.duplicate_of, k.signal_id) AS first FROM signal_keys k \
                LEFT JOIN signals s ON s.user_id = k.user_id AND s.id = k.signal_id \
@@ -265,9 +355,7 @@ impl Tx<'_> {
         .optional()
         .store()?;
         let gone = || StoreError::new(StoreErrorKind::Contention, "the signal's twin was deleted meanwhile");
-        first
-            .map(|row| Begun::Duplicate { first: row.first, order: row.order_id.map(OrderId) })
-            .ok_or_else(gone)
+        first.map(First::into).ok_or_else(gone)
     }
 
     /// Writes how a decision on a signal ended.

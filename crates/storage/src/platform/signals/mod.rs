@@ -12,4 +12,5 @@ pub use hooks::{Door, HookAuth, HookSettings, InboundHook, NewSecret, Secrets};
 pub use keep::Outdated;
 pub use list::SignalRow;
 pub use log::{Begun, Delivery, NewSignal, Outcome, SignalKey, SignalVerdict};
+pub(crate) use log::{bind_kept, kept_signal};
 pub use silent::SilentHook;

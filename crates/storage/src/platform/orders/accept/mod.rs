@@ -24,9 +24,11 @@ pub use plimsoll_crypto::OrderOrigin;
 use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply};
 use rust_decimal::Decimal;
 
+pub use self::read::Opened;
 use self::read::Read;
 use self::risk::Held;
 use self::write::Heads;
+pub use self::write::Settles;
 use crate::db::Tx;
 use crate::platform::risk::{halts_of, limits_of};
 
@@ -175,15 +177,36 @@ impl Tx<'_> {
             let gone = || StoreError::new(StoreErrorKind::Contention, "the taken key was released meanwhile");
             return state.map(Accepted::Key).ok_or_else(gone);
         }
-        self.accept_locked(accept, ids, read).map_err(no_twin)
+        self.accept_locked(accept, ids, read, None).map_err(no_twin)
     }
 
-    /// With the key claimed and everything locked.
+    /// Accepts the order of a signal, and writes with it how the decision on the signal ended. A signal that was kept in
+    /// this transaction (`opened`) has no twin, and everything is locked and read.
+    ///
+    /// # Errors
+    /// As [`accept_order`](Self::accept_order).
+    pub fn accept_order_of_signal(
+        &mut self,
+        accept: &AcceptOrder,
+        ids: &dyn ClientOrderIds,
+        opened: Option<Opened>,
+        settles: &Settles,
+    ) -> Result<Accepted, StoreError> {
+        let is_first = opened.is_some();
+        let read = match opened {
+            Some(opened) => opened.read,
+            None => self.read_for_order(accept)?,
+        };
+        self.accept_locked(accept, ids, read, Some((settles, is_first))).map_err(no_twin)
+    }
+
+    /// With the key claimed and everything locked. `signal`: how its decision ends, and whether it was kept just now.
     fn accept_locked(
         &mut self,
         accept: &AcceptOrder,
         ids: &dyn ClientOrderIds,
         read: Read,
+        signal: Option<(&Settles, bool)>,
     ) -> Result<Accepted, StoreError> {
         let (Some(account), Some(environment), Some(state)) = (read.account_id, read.environment, read.state)
         else {
@@ -198,7 +221,9 @@ impl Tx<'_> {
             return self.withdraw_key(accept).map(|()| Accepted::OtherAccount);
         }
         let client_order_id = ids.derive(account, accept.user, accept.key.origin());
+        let may_have_twin = !signal.is_some_and(|(_, is_first)| is_first);
         if let AcceptKey::Internal(_) = accept.key
+            && may_have_twin
             && let Some(twin) = self.twin(account, &client_order_id)?
         {
             return Ok(Accepted::Twin(twin));
@@ -233,7 +258,8 @@ impl Tx<'_> {
         let (Some(epoch), Some(head)) = (read.epoch, read.head) else { return Err(missing("stream_head")) };
         let (Some(seq), Some(mac)) = (read.seq, read.mac) else { return Err(missing("audit_head")) };
         let order = new_order(accept, account, environment, client_order_id);
-        let view = self.write_order(accept, &order, &Heads { epoch, head, seq, mac })?;
+        let settles = signal.map(|(settles, _)| settles);
+        let view = self.write_order(accept, &order, &Heads { epoch, head, seq, mac }, settles)?;
         let reply = StoredReply { status: 202, body: view.as_bytes().to_vec() };
         Ok(Accepted::New { order: Box::new(order), reply })
     }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use diesel::RunQueryDsl;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{BigInt, Binary, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    BigInt, Binary, Bool, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
+};
 use plimsoll_core_domain::order::{NewOrder, Order, OrderSize};
 use plimsoll_core_domain::stream::{EventKind, StreamEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
-use plimsoll_core_domain::{Price, StoreError, StoreErrorKind};
+use plimsoll_core_domain::{OrderId, Price, StoreError, StoreErrorKind};
 use plimsoll_reliability::jobs::job_topic;
 use plimsoll_reliability::submit::{BROKER_QUEUE, SubmitPayload};
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::super::write::{bind_order, insert_columns, insert_places};
@@ -26,6 +29,19 @@ pub(super) struct Heads {
     pub(super) head: i64,
     pub(super) seq: i64,
     pub(super) mac: Vec<u8>,
+}
+
+/// How a decision on a signal ends with the order that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settles {
+    /// The signal.
+    pub signal: Uuid,
+    /// Another order is still to come.
+    pub pending: bool,
+    /// The position that it leads to.
+    pub target: Option<Decimal>,
+    /// The order is the second one of a reversal, after this.
+    pub first: Option<OrderId>,
 }
 
 macro_rules! written {
@@ -53,6 +69,13 @@ const OF_REQUEST: &str = written!(
      UPDATE idempotency_keys SET status = 202, body = ?, provisional = ? WHERE user_id = ? AND key = ?"
 );
 
+const OF_SIGNAL: &str = written!(
+    ", s AS (UPDATE signals SET verdict = 'accepted', reason = NULL, detail = NULL, pending = ?, \
+       target = coalesce(?, target), order_id = coalesce(order_id, ?), next_order_id = ?, \
+       decided_at = coalesce(decided_at, ?) WHERE user_id = ? AND id = ?) \
+     UPDATE audit_head SET seq = ?, mac = ? WHERE chain = ?"
+);
+
 const INTERNAL: &str = written!(" UPDATE audit_head SET seq = ?, mac = ? WHERE chain = ?");
 
 impl Tx<'_> {
@@ -63,6 +86,7 @@ impl Tx<'_> {
         accept: &AcceptOrder,
         order: &Order,
         heads: &Heads,
+        settles: Option<&Settles>,
     ) -> Result<Arc<str>, StoreError> {
         let user = accept.user.0;
         let Heads { epoch, head, seq, ref mac } = *heads;
@@ -74,9 +98,10 @@ impl Tx<'_> {
         let audit_detail = audit.canonical_detail();
         let mac = next_mac(&self.platform_keys()?.audit, mac, &row)?;
         let job = SubmitPayload::job(order);
-        let text = match accept.key {
-            AcceptKey::Request(_) => OF_REQUEST,
-            AcceptKey::Internal(_) => INTERNAL,
+        let text = match (&accept.key, settles) {
+            (AcceptKey::Request(_), _) => OF_REQUEST,
+            (AcceptKey::Internal(_), Some(_)) => OF_SIGNAL,
+            (AcceptKey::Internal(_), None) => INTERNAL,
         };
         let mut statement = bind_order(prepared(text), order)
             .bind::<Text, _>(job.queue.as_str())
@@ -103,10 +128,19 @@ impl Tx<'_> {
             .bind::<Nullable<Text>, _>(audit.user_agent.as_deref())
             .bind::<Nullable<SqlUuid>, _>(audit.request_id)
             .bind::<Text, _>(audit_detail.as_str())
-            .bind::<Binary, _>(mac.as_slice())
-            .bind::<BigInt, _>(seq + 1)
-            .bind::<Binary, _>(mac.as_slice())
-            .bind::<BigInt, _>(user);
+            .bind::<Binary, _>(mac.as_slice());
+        if let (AcceptKey::Internal(_), Some(settles)) = (&accept.key, settles) {
+            statement = statement
+                .bind::<Bool, _>(settles.pending)
+                .bind::<Nullable<Numeric>, _>(settles.target)
+                .bind::<SqlUuid, _>(settles.first.unwrap_or(order.id).0)
+                .bind::<Nullable<SqlUuid>, _>(settles.first.map(|_| order.id.0))
+                .bind::<Timestamptz, _>(accept.now)
+                .bind::<BigInt, _>(user)
+                .bind::<SqlUuid, _>(settles.signal);
+        }
+        statement =
+            statement.bind::<BigInt, _>(seq + 1).bind::<Binary, _>(mac.as_slice()).bind::<BigInt, _>(user);
         if let AcceptKey::Request(request) = &accept.key {
             statement = statement
                 .bind::<Binary, _>(view.as_bytes())

@@ -1,0 +1,140 @@
+//! Attempts to reach the server: one at a time, and after failures with growing pauses between them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::result::ConnectionError;
+
+/// The pause after the first failure; it doubles with each that follows.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// An attempt that takes longer counts as failing before it has ended.
+const SLOW: Duration = Duration::from_millis(150);
+
+/// How the attempts of one pool go.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Held by the one that is made.
+    turn: Mutex<()>,
+    latest: Mutex<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    /// When the one that is being made began.
+    began: Option<Instant>,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    pause: Duration,
+    why: String,
+}
+
+impl Attempts {
+    /// Makes an attempt by `connect`, or answers with the last one's error while its pause lasts.
+    pub(super) fn make<T>(
+        &self,
+        connect: impl FnOnce() -> Result<T, ConnectionError>,
+    ) -> Result<T, ConnectionError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = {
+            let mut latest = self.latest();
+            let pause = match &latest.failed {
+                Some(failed) if failed.at.elapsed() < failed.pause => {
+                    return Err(ConnectionError::BadConnection(failed.why.clone()));
+                }
+                Some(failed) => (failed.pause * 2).min(LONGEST_PAUSE),
+                None => FIRST_PAUSE,
+            };
+            latest.began = Some(Instant::now());
+            pause
+        };
+        let outcome = connect();
+        let mut latest = self.latest();
+        latest.began = None;
+        match &outcome {
+            Ok(_) => latest.failed = None,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the database could not be opened");
+                latest.failed = Some(Failed { at: Instant::now(), pause, why: error.to_string() });
+            }
+        }
+        outcome
+    }
+
+    /// Whether the last one failed and none has come through since, or the present one does not come through.
+    pub(super) fn are_failing(&self) -> bool {
+        let latest = self.latest();
+        latest.failed.is_some() || latest.began.is_some_and(|began| began.elapsed() > SLOW)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails() -> Result<(), ConnectionError> {
+        Err(ConnectionError::BadConnection("nobody there".to_owned()))
+    }
+
+    #[test]
+    fn failures_are_followed_by_pauses_in_which_nothing_is_tried() {
+        let attempts = Attempts::default();
+        assert!(!attempts.are_failing());
+        let mut tried = 0;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(200) {
+            let error = attempts.make(|| {
+                tried += 1;
+                fails()
+            });
+            assert_eq!(error.unwrap_err().to_string(), "nobody there", "the reason is told either way");
+            assert!(attempts.are_failing());
+        }
+        // at 0, 50 and 150 ms, or later
+        assert!((1..=3).contains(&tried), "{tried} attempts");
+    }
+
+    #[test]
+    fn a_success_ends_it() {
+        let attempts = Attempts::default();
+        attempts.make(fails).unwrap_err();
+        let began = Instant::now();
+        while attempts.make(|| Ok(())).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!attempts.are_failing());
+        attempts.make(|| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn one_that_hangs_is_known_before_it_ends_and_nobody_else_tries() {
+        let attempts = Attempts::default();
+        std::thread::scope(|scope| {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let ours = &attempts;
+            let first = scope.spawn(move || {
+                ours.make(|| {
+                    ended.recv().unwrap();
+                    fails()
+                })
+            });
+            while !attempts.are_failing() {
+                std::thread::yield_now();
+            }
+            let second = scope.spawn(|| attempts.make(|| -> Result<(), _> { panic!("two at a time") }));
+            end.send(()).unwrap();
+            first.join().unwrap().unwrap_err();
+            second.join().unwrap().unwrap_err();
+        });
+    }
+}
