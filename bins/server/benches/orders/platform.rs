@@ -131,6 +131,20 @@ impl Platform {
         self.psql(OWNER, "ANALYZE").map(drop)
     }
 
+    /// Fills every open order, and ends the jobs that would send them: what is left is a table of past orders.
+    pub(crate) fn close_orders(&self) -> Result<()> {
+        self.psql(
+            OWNER,
+            "UPDATE orders SET status = 'filled', filled_qty = qty, filled_value = qty * limit_price, closed_at = now() \
+             WHERE closed_at IS NULL; \
+             UPDATE jobs SET state = 'done', finished_at = now() WHERE state = 'ready'",
+        )?;
+        for sql in ["VACUUM orders", "VACUUM jobs", "CHECKPOINT"] {
+            self.psql(OWNER, sql)?;
+        }
+        Ok(())
+    }
+
     /// One value, by psql.
     pub(crate) fn query(&self, sql: &str) -> Result<String> {
         self.psql(APP, sql)

@@ -143,6 +143,7 @@ impl Bench<'_> {
     /// Latencies of each at its pace.
     fn paces(&mut self, arguments: &Arguments) -> Result<()> {
         let paces = [(Kind::Order, "orders", arguments.orders), (Kind::Signal, "signals", arguments.signals)];
+        let mut tails = Vec::new();
         for (kind, name, rate) in paces.into_iter().take(if arguments.only_orders { 1 } else { 2 }) {
             let (mut columns, time) = ([const { Vec::new() }; 5], arguments.time);
             for _ in 0..arguments.rounds {
@@ -163,6 +164,10 @@ impl Bench<'_> {
              {behind_50:.2} ms; from the request to the broker p50 {broker_50:.2} ms, p99 {broker_99:.2} ms; load {}",
                 load_average()
             );
+            tails.push(broker_99);
+        }
+        if let [orders, signals] = tails.as_slice() {
+            println!("p99 to the broker: signals' {:.2} times that of orders", signals / orders);
         }
         Ok(())
     }

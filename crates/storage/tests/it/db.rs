@@ -472,3 +472,37 @@ fn a_server_that_is_away_is_unavailable_with_a_cause() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("No such file"), "{error:?}");
 }
+
+/// A request does not wait for the time that a connection may take, here an hour, and the first one after the database is
+/// back is served.
+#[tokio::test]
+async fn while_the_database_is_away_requests_are_told_so_at_once() {
+    let database = database();
+    let mut settings = small(PoolKind::Http, 4);
+    settings.connect_timeout = Duration::from_secs(3600);
+    let db = database.db_with(settings);
+    let mut server = RawConnection::open(server_url()).unwrap();
+    let mut admit = |yes: bool| {
+        server.execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS {yes}", database.name())).unwrap();
+    };
+    admit(false);
+    end_sessions(&database);
+    let calls: Vec<_> = (0..40)
+        .map(|id| {
+            let db = db.clone();
+            tokio::spawn(async move { db.run(move |tx| insert(tx, id)).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), StoreErrorKind::Unavailable);
+    }
+    assert_eq!((db.load().in_use, db.load().waiting, db.load().open), (0, 0, 0));
+    admit(true);
+    let mut id = 100;
+    while let Err(error) = db.run(move |tx| insert(tx, id)).await {
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        id += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(count(&database), 1);
+}
