@@ -9,12 +9,13 @@ use diesel::result::ConnectionError;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// An attempt that takes longer counts as failing before it has ended.
-const SLOW: Duration = Duration::from_millis(150);
+/// An attempt that takes longer than so large a part of its time counts as failing before it has ended.
+const SLOW: u32 = 12;
 
 /// How the attempts of one pool go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attempts {
+    slow: Duration,
     /// Held by the one that is made.
     turn: Mutex<()>,
     latest: Mutex<Latest>,
@@ -35,10 +36,16 @@ struct Failed {
 }
 
 impl Attempts {
-    /// Makes an attempt by `connect`, or answers with the last one's error while its pause lasts.
+    /// Each may take `limit`.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { slow: limit / SLOW, turn: Mutex::default(), latest: Mutex::default() }
+    }
+
+    /// Makes an attempt by `connect`, or answers with the last one's error while its pause lasts. A first failure may be
+    /// one connection's bad luck, and is followed by another attempt at once.
     pub(super) fn make<T>(
         &self,
-        connect: impl FnOnce() -> Result<T, ConnectionError>,
+        mut connect: impl FnMut() -> Result<T, ConnectionError>,
     ) -> Result<T, ConnectionError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = {
@@ -53,7 +60,10 @@ impl Attempts {
             latest.began = Some(Instant::now());
             pause
         };
-        let outcome = connect();
+        let mut outcome = connect();
+        if outcome.is_err() && pause == FIRST_PAUSE {
+            outcome = connect();
+        }
         let mut latest = self.latest();
         latest.began = None;
         match &outcome {
@@ -69,7 +79,7 @@ impl Attempts {
     /// Whether the last one failed and none has come through since, or the present one does not come through.
     pub(super) fn are_failing(&self) -> bool {
         let latest = self.latest();
-        latest.failed.is_some() || latest.began.is_some_and(|began| began.elapsed() > SLOW)
+        latest.failed.is_some() || latest.began.is_some_and(|began| began.elapsed() > self.slow)
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
@@ -87,7 +97,7 @@ mod tests {
 
     #[test]
     fn failures_are_followed_by_pauses_in_which_nothing_is_tried() {
-        let attempts = Attempts::default();
+        let attempts = Attempts::new(Duration::from_secs(3));
         assert!(!attempts.are_failing());
         let mut tried = 0;
         let began = Instant::now();
@@ -99,13 +109,13 @@ mod tests {
             assert_eq!(error.unwrap_err().to_string(), "nobody there", "the reason is told either way");
             assert!(attempts.are_failing());
         }
-        // at 0, 50 and 150 ms, or later
-        assert!((1..=3).contains(&tried), "{tried} attempts");
+        // twice at 0 ms, then at 50 and 150, or later
+        assert!((2..=4).contains(&tried), "{tried} attempts");
     }
 
     #[test]
     fn a_success_ends_it() {
-        let attempts = Attempts::default();
+        let attempts = Attempts::new(Duration::from_secs(3));
         attempts.make(fails).unwrap_err();
         let began = Instant::now();
         while attempts.make(|| Ok(())).is_err() {
@@ -117,8 +127,16 @@ mod tests {
     }
 
     #[test]
+    fn one_failure_alone_is_not_told() {
+        let attempts = Attempts::new(Duration::from_secs(3));
+        let mut first = true;
+        attempts.make(|| if std::mem::take(&mut first) { fails() } else { Ok(()) }).unwrap();
+        assert!(!attempts.are_failing());
+    }
+
+    #[test]
     fn one_that_hangs_is_known_before_it_ends_and_nobody_else_tries() {
-        let attempts = Attempts::default();
+        let attempts = Attempts::new(Duration::from_millis(120));
         std::thread::scope(|scope| {
             let (end, ended) = std::sync::mpsc::channel::<()>();
             let ours = &attempts;
@@ -132,6 +150,7 @@ mod tests {
                 std::thread::yield_now();
             }
             let second = scope.spawn(|| attempts.make(|| -> Result<(), _> { panic!("two at a time") }));
+            end.send(()).unwrap();
             end.send(()).unwrap();
             first.join().unwrap().unwrap_err();
             second.join().unwrap().unwrap_err();

@@ -174,7 +174,8 @@ pub(super) type Checked = r2d2::PooledConnection<Manager>;
 
 impl Pool {
     pub(super) fn open(url: &str, settings: &DbSettings) -> Result<Self, StoreError> {
-        let (attempts, generation, statements) = (Arc::default(), Arc::default(), Arc::default());
+        let attempts = Arc::new(Attempts::new(settings.connect_timeout));
+        let (generation, statements) = (Arc::default(), Arc::default());
         let manager = Manager {
             url: settings.url(url),
             attempts: Arc::clone(&attempts),
