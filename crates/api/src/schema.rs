@@ -123,8 +123,15 @@ shape!(
     Halt { level: HaltLevelWord, cause: HaltCauseWord, reason: String, by: Option<i64>, since: String }
 );
 shape!(
-    /// What is halted: the level in force, and the halts of the caller and of everybody.
-    HaltState { level: Option<HaltLevelWord>, user: Option<Halt>, global: Option<Halt> }
+    /// What is halted: the level in force, and the halts of the caller, of the caller by the platform's operator, and of
+    /// everybody. `pending_accounts`: to so many accounts a change was not brought yet.
+    HaltState {
+        level: Option<HaltLevelWord>,
+        user: Option<Halt>,
+        operator: Option<Halt>,
+        global: Option<Halt>,
+        pending_accounts: u64
+    }
 );
 
 shape!(

@@ -45,6 +45,10 @@ pub enum BrokerError {
     /// Nothing was sent (no connection): as if it had not been tried.
     #[error("the broker cannot be reached: {0}")]
     Unreachable(String),
+    /// The broker answered a question, and the answer does not read: nothing was done. It says nothing about other
+    /// questions, nor about other accounts.
+    #[error("the broker's answer cannot be read: {0}")]
+    Unreadable(String),
     /// It was sent and no clear answer came (time-out, reset, 5xx, unreadable): it may have been done.
     #[error("no clear answer from the broker: {0}")]
     Ambiguous(String),

@@ -49,6 +49,8 @@ timings! {
     job_renew = 10 * SECOND,
     /// A worker whose last renewal is older does nothing more that others could see.
     job_trust = 20 * SECOND,
+    /// A worker that vanishes with a job so long after the last one that did is no part of a crash loop.
+    job_crash_memory = 15 * MINUTE,
     /// How long one run of a job may take, of a kind that has no limit of its own.
     job_limit = 10 * MINUTE,
     /// How often expired leases, and runs beyond their time, are looked for.

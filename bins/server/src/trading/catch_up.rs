@@ -90,7 +90,9 @@ impl Progress {
             | CatchUpError::Broker(BrokerError::Throttled { .. } | BrokerError::Unauthorized(_)) => {
                 return None;
             }
-            CatchUpError::Broker(BrokerError::Unreachable(_) | BrokerError::Ambiguous(_)) => 1,
+            CatchUpError::Broker(
+                BrokerError::Unreachable(_) | BrokerError::Unreadable(_) | BrokerError::Ambiguous(_),
+            ) => 1,
             // A clear answer, which the next try would get as well.
             CatchUpError::Broker(_) | CatchUpError::TooMany => GIVE_UP_AFTER,
         };
@@ -419,7 +421,7 @@ mod tests {
     #[test]
     fn what_stays_unreadable_is_given_up_and_nothing_else_is() {
         let mut progress = Progress::default();
-        let unreadable = CatchUpError::from(BrokerError::Unreachable("unreadable answer".into()));
+        let unreadable = CatchUpError::from(BrokerError::Unreadable("id".into()));
         for _ in 1..GIVE_UP_AFTER {
             assert_eq!(progress.count(&subject("a"), &unreadable), Some(false));
         }

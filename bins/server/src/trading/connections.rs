@@ -141,7 +141,8 @@ impl Connections {
 
     /// Whether the account's broker is called at the moment; otherwise for how long it is given rest.
     fn may_call(&self, known: &Known) -> Result<(), Duration> {
-        self.links.places.of(known.row.account.environment).check().map_err(|not_now| not_now.after)
+        let account = &known.row.account;
+        self.links.places.of(account.environment).check(&account.id).map_err(|not_now| not_now.after)
     }
 
     /// How many accounts this instance has.

@@ -38,7 +38,12 @@ impl Links {
         let adapter = self.servers.adapter(environment, Arc::new(keys), random_seed(&mut OsRandom))?;
         Some(Arc::new(Connection::new(
             of,
-            Arc::new(Watched::new(adapter, teller, Arc::clone(self.places.of(environment)), failures)),
+            Arc::new(Watched::new(
+                adapter,
+                teller,
+                self.places.of(environment).party(of.account.id),
+                failures,
+            )),
         )))
     }
 

@@ -9,8 +9,8 @@ use plimsoll_core_domain::broker::{
     Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory,
     ReplaceOrder, SubmitOrder, TradeSink,
 };
-use plimsoll_core_domain::{BrokerOrderId, ClientOrderId, Symbol};
-use plimsoll_reliability::retry::Dependency;
+use plimsoll_core_domain::{AccountId, BrokerOrderId, ClientOrderId, Symbol};
+use plimsoll_reliability::retry::Party;
 
 use super::reports::{Report, Teller};
 
@@ -18,7 +18,7 @@ use super::reports::{Report, Teller};
 pub(super) struct Watched {
     inner: Arc<dyn Broker>,
     teller: Teller,
-    place: Arc<Dependency>,
+    place: Party<AccountId>,
     keys: KeyFailures,
 }
 
@@ -42,7 +42,7 @@ impl Watched {
     pub(super) fn new(
         inner: Arc<dyn Broker>,
         teller: Teller,
-        place: Arc<Dependency>,
+        place: Party<AccountId>,
         keys: KeyFailures,
     ) -> Self {
         Self { inner, teller, place, keys }
@@ -64,6 +64,8 @@ impl Watched {
             let answer = call.await;
             if answer.is_err() && self.keys.so_far() != failures {
                 pass.unused();
+            } else if matches!(answer, Err(BrokerError::Unreadable(_))) {
+                pass.answered();
             } else {
                 pass.ended(&answer);
             }
@@ -143,21 +145,22 @@ mod tests {
     use std::time::Duration;
 
     use plimsoll_broker::{AlpacaConfig, AlpacaServer, StaticCredentials};
+    use plimsoll_core_domain::UserId;
     use plimsoll_core_domain::order::Environment;
-    use plimsoll_core_domain::{AccountId, UserId};
     use plimsoll_reliability::Timings;
 
     use super::super::places::Places;
     use super::*;
 
-    fn watched(places: &Places, environment: Environment) -> Watched {
+    fn watched(places: &Places, environment: Environment, account: i64) -> Watched {
+        let account = AccountId(account);
         plimsoll_broker::install_crypto_provider();
         let config = AlpacaConfig::new("http://127.0.0.1:9", Environment::Paper).unwrap();
         let credentials = StaticCredentials::new("PKTEST", "secret".to_owned().into());
         let adapter = AlpacaServer::new(config).unwrap().account(Arc::new(credentials), 1);
         let (reports, _) = tokio::sync::mpsc::unbounded_channel();
-        let teller = Teller { account: AccountId(1), user: UserId(1), version: 1, reports };
-        let place = Arc::clone(places.of(environment));
+        let teller = Teller { account, user: UserId(1), version: 1, reports };
+        let place = places.of(environment).party(account);
         Watched::new(Arc::new(adapter), teller, place, KeyFailures::default())
     }
 
@@ -180,25 +183,25 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_is_down_is_left_alone_by_all_its_accounts() {
         let places = Places::new(&Timings::default());
-        let (one, other) = (watched(&places, Environment::Paper), watched(&places, Environment::Paper));
-        let live = watched(&places, Environment::Live);
+        let [one, two, other] = [1, 2, 3].map(|account| watched(&places, Environment::Paper, account));
+        let live = watched(&places, Environment::Live, 4);
         let calls = AtomicUsize::new(0);
-        for _ in 0..5 {
-            assert_eq!(call(&one, &calls, down()).await, down());
+        for of in [&one, &two, &one, &two, &one, &two] {
+            assert_eq!(call(of, &calls, down()).await, down());
         }
         let answer = call(&other, &calls, Ok(())).await;
         assert!(
             matches!(answer, Err(BrokerError::Throttled { retry_after }) if retry_after <= Duration::from_secs(5)),
             "{answer:?}"
         );
-        assert_eq!(calls.load(Ordering::SeqCst), 5, "it was not called");
+        assert_eq!(calls.load(Ordering::SeqCst), 6, "it was not called");
         assert_eq!(call(&live, &calls, Ok(())).await, Ok(()), "another broker is");
     }
 
     #[tokio::test]
     async fn an_account_s_own_trouble_does_not_stop_the_others() {
         let places = Places::new(&Timings::default());
-        let (one, other) = (watched(&places, Environment::Paper), watched(&places, Environment::Paper));
+        let [one, other] = [1, 2].map(|account| watched(&places, Environment::Paper, account));
         let calls = AtomicUsize::new(0);
         let throttled = || Err(BrokerError::Throttled { retry_after: Duration::from_secs(30) });
         for answer in [throttled(), Err(BrokerError::Unauthorized("key".into())), Err(BrokerError::NotFound)]
@@ -215,5 +218,31 @@ mod tests {
             assert_eq!(one.watch(Box::pin(no_keys)).await, down(), "the keys were not to be had");
         }
         assert_eq!(call(&other, &calls, Ok(())).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_one_account_alone_meets_stops_that_account_alone() {
+        let places = Places::new(&Timings::default());
+        let [one, other] = [1, 2].map(|account| watched(&places, Environment::Paper, account));
+        let calls = AtomicUsize::new(0);
+        for _ in 0..5 {
+            assert_eq!(call(&one, &calls, down()).await, down());
+        }
+        assert!(matches!(call(&one, &calls, Ok(())).await, Err(BrokerError::Throttled { .. })));
+        assert_eq!(call(&other, &calls, Ok(())).await, Ok(()));
+        assert!(places.of(Environment::Paper).check(&AccountId(1)).is_err());
+        assert_eq!(places.of(Environment::Paper).check(&AccountId(2)), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_read_is_one() {
+        let places = Places::new(&Timings::default());
+        let one = watched(&places, Environment::Paper, 1);
+        let calls = AtomicUsize::new(0);
+        let unreadable = || Err(BrokerError::Unreadable("updated_at".into()));
+        for _ in 0..50 {
+            assert_eq!(call(&one, &calls, unreadable()).await, unreadable());
+        }
+        assert_eq!(call(&one, &calls, Ok(())).await, Ok(()), "it is called on");
     }
 }

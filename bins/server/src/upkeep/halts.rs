@@ -1,4 +1,5 @@
-//! Halts that are not carried out: something was opened or filled late, or the job that did it was given up.
+//! Limits and halts that were not brought to an account, and halts that are not carried out: something was opened or filled
+//! late, or the job that did it was given up.
 
 use chrono::{DateTime, Utc};
 use plimsoll_auth::AccountPolicy;
@@ -14,9 +15,9 @@ pub(super) fn batch(
     _policy: &AccountPolicy,
     _now: DateTime<Utc>,
 ) -> Result<Progress, StoreError> {
-    let accounts = tx.sweep_halts()?;
+    let (more, accounts) = tx.sweep_halts()?;
     if accounts > 0 {
         tracing::warn!(accounts, "halts of accounts are carried out again");
     }
-    Ok(Progress::All)
+    Ok(if more { Progress::More } else { Progress::All })
 }

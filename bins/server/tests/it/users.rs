@@ -160,7 +160,7 @@ fn an_operator_halts_and_resumes() {
     assert!(said.contains("everybody's trading is halted at block_entries"), "{said}");
     let both = shown("risk show --user ann@example.com --json");
     assert_eq!(
-        (&both["global"]["level"], &both["user"]["level"]),
+        (&both["global"]["level"], &both["operator"]["level"]),
         (&"block_entries".into(), &"reduce_only".into())
     );
     assert_eq!(both["limits"]["max_open_orders"], Value::Null);
@@ -169,6 +169,7 @@ fn an_operator_halts_and_resumes() {
     assert_eq!(shown("risk resume --user ann@example.com --json")["ended"]["level"], "reduce_only");
     assert!(desk.done("risk resume --user ann@example.com").contains("nothing was halted"));
     assert!(desk.done("risk resume").contains("block_entries is lifted"));
+    assert_eq!(halted["pending_accounts"], 0);
     assert_eq!(shown("risk show --json")["global"], Value::Null);
     for (action, scope) in
         [("risk.halt", "user"), ("risk.halt", "global"), ("risk.resume", "user"), ("risk.resume", "global")]

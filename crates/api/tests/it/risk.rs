@@ -2,6 +2,8 @@
 
 use plimsoll_auth::Role;
 use plimsoll_auth::api_tokens::Scope;
+use plimsoll_core_domain::risk::{HaltCause, HaltLevel};
+use plimsoll_storage::platform::risk::NewHalt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -18,6 +20,10 @@ async fn halt(client: &Client, scope: &str, level: &str) -> Reply {
 
 async fn resume(client: &Client, scope: &str) -> Reply {
     client.post("/risk/resume", &json!({ "scope": scope })).await
+}
+
+fn nothing() -> Value {
+    json!({ "level": null, "user": null, "operator": null, "global": null, "pending_accounts": 0 })
 }
 
 async fn buy(client: &Client, key: &str, qty: &str) -> Reply {
@@ -132,7 +138,7 @@ async fn an_order_beyond_a_limit_is_told_rule_limit_and_actual() {
 async fn a_halt_holds_until_its_owner_ends_it_with_a_proven_factor() {
     let world = World::start().await;
     let client = trader(&world).await;
-    assert_eq!(client.get("/risk/halt").await.body, json!({ "level": null, "user": null, "global": null }));
+    assert_eq!(client.get("/risk/halt").await.body, nothing());
     let token = world.api_token(ann(&world), &[Scope::TradePaper]);
     let halted = halt(&token, "user", "block_entries").await;
     assert_eq!(halted.status, 200, "to stop needs no more than to trade: {}", halted.text);
@@ -154,7 +160,7 @@ async fn a_halt_holds_until_its_owner_ends_it_with_a_proven_factor() {
     assert_eq!(resume(&client, "user").await.code(), "step_up_required");
     let proven = stepped_up(&world, "ann@example.com").await;
     let ended = resume(&proven, "user").await;
-    assert_eq!(ended.body, json!({ "level": null, "user": null, "global": null }));
+    assert_eq!(ended.body, nothing());
     assert_eq!(buy(&client, "a", "1").await.status, 202);
     assert_eq!(resume(&proven, "user").await.status, 200, "nothing was halted any more");
     let acts =
@@ -228,4 +234,82 @@ async fn where_no_price_is_known_the_broker_is_asked() {
     let dear = order("b", "AAPL", "5").await;
     assert_eq!((dear.status.as_u16(), &dear.body["actual"]), (422, &json!("505")));
     assert_eq!(order("b", "AAPL", "4").await.status, 202);
+}
+
+#[tokio::test]
+async fn what_the_operator_halted_is_shown_and_not_lifted() {
+    let world = World::start().await;
+    let client = trader(&world).await;
+    let user = ann(&world);
+    let new = NewHalt {
+        level: HaltLevel::ReduceOnly,
+        cause: HaltCause::Manual,
+        reason: "disputed",
+        by: None,
+        now: chrono::Utc::now(),
+    };
+    world.db.run(move |tx| tx.halt_user_by_operator(user, &new)).await.unwrap();
+    let seen = client.get("/risk/halt").await.body;
+    assert_eq!(
+        (&seen["level"], &seen["operator"]["reason"], &seen["user"]),
+        (&json!("reduce_only"), &json!("disputed"), &Value::Null)
+    );
+    assert_eq!(seen["pending_accounts"], 1, "it is on its way");
+    let proven = stepped_up(&world, "ann@example.com").await;
+    let refused = resume(&proven, "user").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (403, "access_denied"));
+    // The user's own halt goes further, and is lifted alone.
+    assert_eq!(halt(&client, "user", "flatten").await.body["level"], "flatten");
+    let lifted = resume(&proven, "user").await;
+    assert_eq!(
+        (lifted.status.as_u16(), &lifted.body["level"], &lifted.body["user"]),
+        (200, &json!("reduce_only"), &Value::Null)
+    );
+    assert_eq!(lifted.body["pending_accounts"], 0);
+    assert_eq!(buy(&client, "a", "1").await.code(), "trading_halted");
+    let acts = world.rows("SELECT 1 AS x FROM audit_log WHERE action = 'risk.resume'").len();
+    assert_eq!(acts, 1, "what was refused is not on record as done");
+}
+
+/// Somebody stands still in a transaction that holds one account.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_somebody_holds_is_told_as_pending_and_keeps_nobody_else_from_being_halted() {
+    let world = World::start().await;
+    let client = trader(&world).await;
+    let held = world.user("held@example.com", Role::User);
+    world.connect(held);
+    world.user("root@example.com", Role::Admin);
+    let admin = stepped_up(&world, "root@example.com").await;
+    let (stands, standing) = tokio::sync::oneshot::channel();
+    let (thaw, thawed) = std::sync::mpsc::channel::<()>();
+    let mut stands = Some(stands);
+    let db = world.db.clone();
+    let frozen = tokio::task::spawn_blocking(move || {
+        db.run_blocking(|tx| {
+            tx.lock_trading_account(held)?;
+            stands.take().unwrap().send(()).unwrap();
+            drop(thawed.recv());
+            Ok::<_, plimsoll_core_domain::StoreError>(())
+        })
+    });
+    standing.await.unwrap();
+    let halted = halt(&admin, "global", "reduce_only").await;
+    assert_eq!(
+        (halted.status.as_u16(), &halted.body["global"]["level"], &halted.body["pending_accounts"]),
+        (200, &json!("reduce_only"), &json!(1)),
+        "{}",
+        halted.text
+    );
+    assert_eq!(buy(&client, "a", "1").await.body["rule"], "global_halt");
+    drop(thaw);
+    frozen.await.unwrap().unwrap();
+    // What was begun goes on after the answer.
+    let reached = || world.rows("SELECT 1 AS x FROM accounts WHERE halt_global = 'reduce_only'").len();
+    for _ in 0..600 {
+        if reached() == 2 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{} accounts are halted", reached());
 }

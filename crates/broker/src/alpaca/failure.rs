@@ -27,6 +27,14 @@ impl Effect {
         }
     }
 
+    /// An answer that is there and does not read.
+    pub(super) fn unreadable(self, why: String) -> BrokerError {
+        match self {
+            Self::Read => BrokerError::Unreadable(why),
+            Self::Write | Self::Cancel => BrokerError::Ambiguous(format!("unreadable answer: {why}")),
+        }
+    }
+
     /// The call failed before a whole answer was there.
     pub(super) fn failed(self, error: reqwest::Error) -> BrokerError {
         // Without a connection nothing has left; neither has a request that could not be built.

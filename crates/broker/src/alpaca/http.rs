@@ -111,7 +111,7 @@ impl Http {
     pub(super) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, BrokerError> {
         let effect = call.effect;
         let body = self.send(call).await?;
-        serde_json::from_slice(&body).map_err(|error| effect.no_answer(format!("unreadable answer: {error}")))
+        serde_json::from_slice(&body).map_err(|error| effect.unreadable(error.to_string()))
     }
 
     /// Makes the call once; tells the body of a successful answer.
@@ -164,7 +164,9 @@ impl Http {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > self.config.max_body_bytes => {
                     let limit = self.config.max_body_bytes;
-                    return Err(effect.no_answer(format!("the answer is longer than {limit} bytes")));
+                    let why = format!("the answer is longer than {limit} bytes");
+                    let answered = response.status().is_success();
+                    return Err(if answered { effect.unreadable(why) } else { effect.no_answer(why) });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),

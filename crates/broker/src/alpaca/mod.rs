@@ -139,7 +139,7 @@ fn understood<B, T>(effect: Effect, body: B) -> Result<T, BrokerError>
 where
     T: TryFrom<B, Error = Unreadable>,
 {
-    T::try_from(body).map_err(|error| effect.no_answer(format!("unreadable answer: {error}")))
+    T::try_from(body).map_err(|error| effect.unreadable(error.to_string()))
 }
 
 fn understood_rows<B, T>(rows: Vec<B>) -> Result<Vec<T>, BrokerError>
@@ -265,7 +265,7 @@ impl Broker for Alpaca {
                     return Ok(rows);
                 }
             }
-            Err(BrokerError::Unreachable("more movements than can be read at once".to_owned()))
+            Err(BrokerError::Unreadable("more movements than can be read at once".to_owned()))
         })
     }
 

@@ -97,14 +97,14 @@ async fn gateway_pages_leave_writes_open_and_reads_undone() {
 }
 
 #[tokio::test]
-async fn garbage_in_a_success_is_no_answer() {
+async fn garbage_in_a_success_is_an_answer_that_does_not_read() {
     for body in ["", "<html>", "{\"id\":", "[]", "{}", "null", "{\"id\": \"x\", \"status\": \"new\"}"] {
         let (_server, broker) =
             answering(ResponseTemplate::new(200).set_body_raw(body, "application/json")).await;
         let error = post(&broker).await.unwrap_err();
         assert!(error.is_ambiguous(), "{body}: {error}");
         let error = broker.order(&order_id("o-1")).await.unwrap_err();
-        assert!(matches!(error, BrokerError::Unreachable(_)), "{body}: {error}");
+        assert!(matches!(error, BrokerError::Unreadable(_)), "{body}: {error}");
         // A cancel needs nothing but the status.
         assert_eq!(broker.cancel(&order_id("o-1")).await, Ok(()));
     }

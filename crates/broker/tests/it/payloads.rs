@@ -315,5 +315,5 @@ async fn history_leaves_out_what_has_no_value() {
     assert_eq!((history.timestamp, history.profit_loss), (vec![2], vec![dec("0.01")]));
     let (_server, broker) = serving("/v2/account/portfolio/history", body("[1]")).await;
     let error = broker.portfolio_history(&HistoryQuery::default()).await.unwrap_err();
-    assert!(matches!(error, BrokerError::Unreachable(_)), "{error}");
+    assert!(matches!(error, BrokerError::Unreadable(_)), "{error}");
 }

@@ -11,7 +11,7 @@ use std::fmt;
 pub use check::{Candidate, Exposure, check};
 pub use halt::{HaltCause, HaltLevel, Halts};
 pub use limits::{LimitError, MAX_COUNT, MAX_SYMBOLS, RiskLimits};
-pub use loss::{Look, LossMark, look};
+pub use loss::{Look, LossMark, cash_moved, first_day_since_close, look};
 pub use unclear::{Unclear, check_unclear};
 
 /// A rule that an order is held against.

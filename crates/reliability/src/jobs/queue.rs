@@ -111,11 +111,18 @@ pub trait JobQueue {
     fn renew(&mut self, leases: &[JobLease], lease: Duration) -> Result<Vec<JobId>, StoreError>;
 
     /// Takes expired leases back, at most `limit`: the attempt does not count, the crash does; the next try waits by
-    /// `policy`, and from [`MAX_CRASHES`](super::MAX_CRASHES) on the job is dead.
+    /// `policy`, and from [`MAX_CRASHES`](super::MAX_CRASHES) on the job is dead. A crash more than `memory` after the last
+    /// one counts as the first, whatever the job did in between.
     ///
     /// # Errors
     /// The store's.
-    fn reap(&mut self, policy: &Policy, jitter: Jitter, limit: usize) -> Result<Reaped, StoreError>;
+    fn reap(
+        &mut self,
+        policy: &Policy,
+        memory: Duration,
+        jitter: Jitter,
+        limit: usize,
+    ) -> Result<Reaped, StoreError>;
 
     /// Gives jobs back undone: due at once, the attempt does not count. Answers how many were still this worker's.
     ///

@@ -146,7 +146,8 @@ impl<S: JobStore> JobRunner<S> {
     /// The store's.
     pub fn reap(&self) -> Result<Reaped, StoreError> {
         let (policy, jitter) = (self.timings.internal(), self.jitter.jitter());
-        let reaped = self.control.autocommit(|tx| tx.reap(&policy, jitter, REAP_BATCH))?;
+        let memory = self.timings.job_crash_memory;
+        let reaped = self.control.autocommit(|tx| tx.reap(&policy, memory, jitter, REAP_BATCH))?;
         if reaped != Reaped::default() {
             tracing::warn!(
                 ready = reaped.ready,

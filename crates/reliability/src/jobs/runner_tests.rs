@@ -207,30 +207,37 @@ fn a_job_that_ends_its_process_again_and_again_is_dead() {
     assert!(row.last_error.unwrap().starts_with("crash loop"));
 }
 
+/// So many crashes, each with an orderly end and a pause after it; how the job stands then.
+fn crashes_between(settlement: &Settlement, pause: Duration, crashes: u128) -> (JobState, u32) {
+    let store = MemoryStore::stopped();
+    let id = enqueue(&store, &job("k")).unwrap();
+    for crash in 1..=crashes {
+        let end = settlement.clone();
+        let runner =
+            runner(&store, crash)
+                .handle("k", Policy::INTERNAL, move |context: &Context<'_>, _: &Job| context.finish(&end));
+        assert_eq!(runner.claim(1).unwrap().len(), 1, "crash {crash}");
+        store.advance(Duration::from_secs(31));
+        runner.reap().unwrap();
+        store.advance(Duration::from_secs(60));
+        runner.run_due(1).unwrap();
+        store.advance(pause);
+    }
+    (store.job(id).state, store.job(id).job.crash_count)
+}
+
 #[test]
-fn crashes_with_an_orderly_end_between_them_are_no_crash_loop() {
+fn an_orderly_end_between_two_crashes_does_not_make_the_first_forgotten() {
     for settlement in [
         Settlement::Snooze { after: Duration::from_secs(1) },
         Settlement::Retry { after: Duration::from_secs(1), error: "x".into() },
     ] {
-        let store = MemoryStore::stopped();
-        let id = enqueue(&store, &job("k")).unwrap();
-        for crash in 1..=2 * MAX_CRASHES as u128 {
-            let end = settlement.clone();
-            let runner =
-                runner(&store, crash).handle("k", Policy::INTERNAL, move |context: &Context<'_>, _: &Job| {
-                    context.finish(&end)
-                });
-            assert_eq!(runner.claim(1).unwrap().len(), 1, "crash {crash}");
-            store.advance(Duration::from_secs(31));
-            assert_eq!(runner.reap().unwrap(), Reaped { ready: 1, dead: 0 });
-            assert_eq!(store.job(id).job.crash_count, 1);
-            store.advance(Duration::from_secs(60));
-            runner.run_due(1).unwrap();
-            assert_eq!(store.job(id).job.crash_count, 0);
-            store.advance(Duration::from_secs(1));
-        }
-        assert_eq!(store.job(id).state, JobState::Ready);
+        let most = MAX_CRASHES as u32;
+        let soon = Duration::from_secs(60);
+        assert_eq!(crashes_between(&settlement, soon, u128::from(most - 1)), (JobState::Ready, most - 1));
+        assert_eq!(crashes_between(&settlement, soon, u128::from(most)), (JobState::Dead, most));
+        let later = Duration::from_secs(15 * 60);
+        assert_eq!(crashes_between(&settlement, later, 2 * u128::from(most)), (JobState::Ready, 1));
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::JobFailure;
 use crate::retry::Policy;
 
-/// A job that ended its worker's process this often is dead.
+/// A job that ended its worker's process this often, each time soon after the last, is dead.
 pub const MAX_CRASHES: i32 = 5;
 /// Attempts of a job that does not say otherwise.
 pub const DEFAULT_ATTEMPTS: u32 = Policy::INTERNAL.attempts;

@@ -78,7 +78,9 @@ impl Progress {
             | ReconcileError::Broker(BrokerError::Throttled { .. } | BrokerError::Unauthorized(_)) => {
                 return None;
             }
-            ReconcileError::Broker(BrokerError::Unreachable(_) | BrokerError::Ambiguous(_)) => 1,
+            ReconcileError::Broker(
+                BrokerError::Unreachable(_) | BrokerError::Unreadable(_) | BrokerError::Ambiguous(_),
+            ) => 1,
             // A clear answer, which the next try would get as well.
             ReconcileError::Broker(_) | ReconcileError::TooMany => GIVE_UP_AFTER,
         };
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn what_stays_unreadable_is_given_up_and_nothing_else_is() {
         let mut progress = Progress::default();
-        let unreadable = ReconcileError::from(BrokerError::Unreachable("unreadable answer".into()));
+        let unreadable = ReconcileError::from(BrokerError::Unreadable("id".into()));
         for _ in 1..GIVE_UP_AFTER {
             assert_eq!(progress.count(&about("a"), &unreadable), Some(false));
         }

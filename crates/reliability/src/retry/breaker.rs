@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::class::ErrorClass;
+
 /// Slots of the window.
 const SLOTS: usize = 10;
 
@@ -64,6 +66,17 @@ pub enum Outcome {
     Failed,
     /// Nothing: the call ended for a reason of its own.
     Nothing,
+}
+
+impl From<ErrorClass> for Outcome {
+    /// Transient and ambiguous failures are the place's, a permanent one is an answer.
+    fn from(class: ErrorClass) -> Self {
+        match class {
+            ErrorClass::Transient | ErrorClass::Ambiguous => Self::Failed,
+            ErrorClass::Permanent => Self::Answered,
+            ErrorClass::Throttled { .. } | ErrorClass::Snooze { .. } => Self::Nothing,
+        }
+    }
 }
 
 /// The right to make one call.

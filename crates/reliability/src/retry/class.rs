@@ -76,7 +76,7 @@ impl Classify for BrokerError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Throttled { retry_after } => ErrorClass::Throttled { after: *retry_after },
-            Self::Unreachable(_) => ErrorClass::Transient,
+            Self::Unreachable(_) | Self::Unreadable(_) => ErrorClass::Transient,
             Self::Ambiguous(_) => ErrorClass::Ambiguous,
             Self::Refused { .. } | Self::DuplicateClientOrderId | Self::Unauthorized(_) | Self::NotFound => {
                 ErrorClass::Permanent
@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(StoreError::busy(second).class(), ErrorClass::Throttled { after: second });
         for (error, class) in [
             (BrokerError::Unreachable("x".into()), ErrorClass::Transient),
+            (BrokerError::Unreadable("x".into()), ErrorClass::Transient),
             (BrokerError::Ambiguous("x".into()), ErrorClass::Ambiguous),
             (BrokerError::NotFound, ErrorClass::Permanent),
             (BrokerError::Throttled { retry_after: second }, ErrorClass::Throttled { after: second }),

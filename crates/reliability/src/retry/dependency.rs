@@ -192,11 +192,7 @@ impl Pass<'_> {
     /// The call failed in this way: transient and ambiguous failures are the place's, a permanent one is an answer, and a
     /// throttled one or one that was not tried says nothing of its health.
     pub fn failed_as(self, class: ErrorClass) {
-        self.end(match class {
-            ErrorClass::Transient | ErrorClass::Ambiguous => Outcome::Failed,
-            ErrorClass::Permanent => Outcome::Answered,
-            ErrorClass::Throttled { .. } | ErrorClass::Snooze { .. } => Outcome::Nothing,
-        });
+        self.end(class.into());
     }
 
     /// It ended in this way.
@@ -212,7 +208,14 @@ impl Pass<'_> {
         self.end(Outcome::Nothing);
     }
 
-    fn end(mut self, outcome: Outcome) {
+    /// What it says when it is dropped now: a call that was cut after it took its time has failed.
+    pub(super) fn dropped(&self) -> Outcome {
+        let held = self.dependency.time.now().saturating_sub(self.since);
+        let cut = self.dependency.patience.is_some_and(|patience| held >= patience);
+        if cut { Outcome::Failed } else { Outcome::Nothing }
+    }
+
+    pub(super) fn end(mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
             self.dependency.record(ticket, outcome);
         }
@@ -222,9 +225,7 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
-        let held = self.dependency.time.now().saturating_sub(self.since);
-        let cut = self.dependency.patience.is_some_and(|patience| held >= patience);
-        self.dependency.record(ticket, if cut { Outcome::Failed } else { Outcome::Nothing });
+        self.dependency.record(ticket, self.dropped());
     }
 }
 

@@ -14,6 +14,7 @@ mod dependency;
 mod gave_up;
 mod jitter;
 mod policy;
+mod shared;
 mod time;
 
 pub use breaker::{Breaker, BreakerSettings, Change, Outcome, Ticket};
@@ -25,6 +26,7 @@ pub use dependency::{Dependencies, Dependency, Held, NotNow, Pass};
 pub use gave_up::{GaveUp, Why};
 pub use jitter::{Jitter, JitterSource, SeededJitter};
 pub use policy::Policy;
+pub use shared::{Party, PartyPass, Shared};
 #[cfg(any(test, feature = "testing"))]
 pub use time::TestTime;
 pub use time::{Monotonic, Time};

@@ -206,7 +206,9 @@ fn failure<S: JobStore>(context: &JobContext<'_, S>, order: OrderId, error: &Bro
         BrokerError::Throttled { retry_after } => {
             put_off(order, error, (*retry_after).max(context.timings().retry_broker_query_base))
         }
-        BrokerError::Unreachable(_) | BrokerError::Ambiguous(_) => ask_again(context, order, error),
+        BrokerError::Unreachable(_) | BrokerError::Unreadable(_) | BrokerError::Ambiguous(_) => {
+            ask_again(context, order, error)
+        }
         _ => JobFailure::transient(error.to_string()),
     }
 }

@@ -50,6 +50,7 @@ pub fn classify(answer: Result<BrokerOrder, BrokerError>, sent: &ClientOrderId) 
         }
         Err(BrokerError::Throttled { retry_after }) => Outcome::Throttled { after: retry_after },
         Err(BrokerError::Unreachable(_)) => Outcome::Unreachable,
-        Err(BrokerError::Ambiguous(reason)) => Outcome::Unclear { reason },
+        // A question's answer, which this is none of: whatever was sent may have been done.
+        Err(BrokerError::Ambiguous(reason) | BrokerError::Unreadable(reason)) => Outcome::Unclear { reason },
     }
 }

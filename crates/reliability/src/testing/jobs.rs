@@ -54,6 +54,7 @@ impl JobQueue for MemoryTx<'_> {
             run_at: self.now + job.delay,
             lease_until: DateTime::UNIX_EPOCH,
             owner: Uuid::nil(),
+            crashed_at: None,
             last_error: None,
             finished_at: None,
         };
@@ -113,13 +114,11 @@ impl JobQueue for MemoryTx<'_> {
                 row.state = JobState::Ready;
                 row.run_at = now + *after;
                 row.last_error = Some(error.clone());
-                row.job.crash_count = 0;
             }
             Settlement::Snooze { after } => {
                 row.state = JobState::Ready;
                 row.run_at = now + *after;
                 row.job.attempt -= 1;
-                row.job.crash_count = 0;
             }
         }
         Ok(true)
@@ -167,13 +166,21 @@ impl JobQueue for MemoryTx<'_> {
             .collect())
     }
 
-    fn reap(&mut self, policy: &Policy, jitter: Jitter, limit: usize) -> Result<Reaped, StoreError> {
+    fn reap(
+        &mut self,
+        policy: &Policy,
+        memory: Duration,
+        jitter: Jitter,
+        limit: usize,
+    ) -> Result<Reaped, StoreError> {
         let now = self.now;
         let mut reaped = Reaped::default();
         let expired = |row: &&mut StoredJob| row.state == JobState::Leased && row.lease_until < now;
         for row in self.state.jobs.values_mut().filter(expired).take(limit) {
             row.job.attempt -= 1;
-            row.job.crash_count += 1;
+            let forgotten = row.crashed_at.is_some_and(|at| at + memory < now);
+            row.job.crash_count = if forgotten { 1 } else { row.job.crash_count + 1 };
+            row.crashed_at = Some(now);
             row.last_error = Some("the worker vanished with it".into());
             if row.job.crash_count >= MAX_CRASHES as u32 {
                 row.state = JobState::Dead;

@@ -30,6 +30,8 @@ pub struct StoredJob {
     pub lease_until: DateTime<Utc>,
     /// Whose.
     pub owner: Uuid,
+    /// When a worker last vanished with it.
+    pub crashed_at: Option<DateTime<Utc>>,
     /// Of the last failure.
     pub last_error: Option<String>,
     /// When it ended.

@@ -165,13 +165,13 @@ impl JobQueue for Tx<'_> {
                  WHERE id = ? AND state = 'leased' AND lease_token = ?",
             ),
             Settlement::Snooze { after } => prepared(
-                "UPDATE jobs SET state = 'ready', attempt = greatest(attempt - 1, 0), crash_count = 0, \
+                "UPDATE jobs SET state = 'ready', attempt = greatest(attempt - 1, 0), \
                  run_at = now() + ? * interval '1 microsecond', lease_owner = NULL, lease_until = NULL \
                  WHERE id = ? AND state = 'leased' AND lease_token = ?",
             )
             .bind::<BigInt, _>(micros(*after)),
             Settlement::Retry { after, error } => prepared(
-                "UPDATE jobs SET state = 'ready', crash_count = 0, run_at = now() + ? * interval '1 microsecond', \
+                "UPDATE jobs SET state = 'ready', run_at = now() + ? * interval '1 microsecond', \
                  last_error = ?, errors = CASE WHEN jsonb_array_length(errors) >= 10 THEN errors - 0 ELSE errors END \
                    || jsonb_build_object('at', now(), 'attempt', attempt, 'error', ?), \
                  lease_owner = NULL, lease_until = NULL \
@@ -261,22 +261,31 @@ impl JobQueue for Tx<'_> {
         Ok(rows.into_iter().map(|row| JobId(row.id)).collect())
     }
 
-    fn reap(&mut self, policy: &Policy, jitter: Jitter, rows: usize) -> Result<Reaped, StoreError> {
+    fn reap(
+        &mut self,
+        policy: &Policy,
+        memory: Duration,
+        jitter: Jitter,
+        rows: usize,
+    ) -> Result<Reaped, StoreError> {
         // one pause for each number of crashes that is not the last
         let pauses: Vec<i64> =
             (1..=MAX_CRASHES.unsigned_abs()).map(|crash| micros(policy.delay(crash, jitter, None))).collect();
         let states = prepared(
-            "WITH gone AS MATERIALIZED (SELECT id FROM jobs WHERE state = 'leased' AND lease_until < now() \
+            "WITH gone AS MATERIALIZED (SELECT id, \
+               CASE WHEN crashed_at < now() - ? * interval '1 microsecond' THEN 1 ELSE crash_count + 1 END AS crash \
+               FROM jobs WHERE state = 'leased' AND lease_until < now() \
                ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED) \
-             UPDATE jobs j SET crash_count = crash_count + 1, attempt = greatest(attempt - 1, 0), \
-               state = CASE WHEN crash_count + 1 >= ? THEN 'dead' ELSE 'ready' END, \
-               finished_at = CASE WHEN crash_count + 1 >= ? THEN now() END, \
-               run_at = now() + coalesce((?)[crash_count + 1], 0) * interval '1 microsecond', \
-               last_error = CASE WHEN crash_count + 1 >= ? THEN 'crash loop: its workers vanished again and again' \
+             UPDATE jobs j SET crash_count = crash, crashed_at = now(), attempt = greatest(attempt - 1, 0), \
+               state = CASE WHEN crash >= ? THEN 'dead' ELSE 'ready' END, \
+               finished_at = CASE WHEN crash >= ? THEN now() END, \
+               run_at = now() + coalesce((?)[crash], 0) * interval '1 microsecond', \
+               last_error = CASE WHEN crash >= ? THEN 'crash loop: its workers vanished again and again' \
                  ELSE 'the worker vanished with it' END, \
                lease_owner = NULL, lease_until = NULL \
              FROM gone WHERE j.id = gone.id RETURNING j.state",
         )
+        .bind::<BigInt, _>(micros(memory))
         .bind::<BigInt, _>(limit(rows))
         .bind::<Integer, _>(MAX_CRASHES)
         .bind::<Integer, _>(MAX_CRASHES)

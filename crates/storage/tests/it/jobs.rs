@@ -21,6 +21,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 const LEASE: Duration = Duration::from_secs(30);
+const MEMORY: Duration = Duration::from_secs(15 * 60);
 
 struct Bench {
     test: TestDb,
@@ -51,7 +52,7 @@ impl Bench {
 
     fn reap(&self) -> Reaped {
         let policy = Policy::new(Duration::from_secs(1), Duration::from_secs(300), 15);
-        self.db.autocommit(|tx| tx.reap(&policy, Jitter::MIN, 100)).unwrap()
+        self.db.autocommit(|tx| tx.reap(&policy, MEMORY, Jitter::MIN, 100)).unwrap()
     }
 
     fn row(&self, id: JobId) -> serde_json::Value {
@@ -247,6 +248,41 @@ fn expired_leases_are_taken_back_with_a_growing_pause_and_a_crash_loop_ends() {
     assert_eq!(row["state"], "dead");
     assert!(row["last_error"].as_str().unwrap().starts_with("crash loop"));
     assert_eq!(bench.row(kept)["state"], "leased", "a lease that stands is left alone");
+}
+
+#[test]
+fn crashes_are_forgotten_with_time_and_not_by_what_the_job_does_in_between() {
+    let bench = Bench::new();
+    let id = bench.enqueue(&job()).unwrap();
+    let crash = || {
+        bench.test.execute("UPDATE jobs SET run_at = now()");
+        assert_eq!(bench.claim(1, Duration::ZERO)[0].lease.id, id);
+        thread::sleep(Duration::from_millis(2));
+        bench.reap()
+    };
+    let run = |settlement: &Settlement| {
+        bench.test.execute("UPDATE jobs SET run_at = now()");
+        let lease = bench.claim(1, LEASE)[0].lease;
+        assert!(bench.settle(lease, settlement));
+    };
+    let snooze = Settlement::Snooze { after: Duration::ZERO };
+    let retry = Settlement::Retry { after: Duration::ZERO, error: "x".into() };
+    for _ in 0..2 {
+        assert_eq!(crash(), Reaped { ready: 1, dead: 0 });
+        run(&snooze);
+        assert_eq!(crash(), Reaped { ready: 1, dead: 0 });
+        run(&retry);
+    }
+    assert_eq!(bench.row(id)["crash_count"], MAX_CRASHES - 1);
+    bench.test.execute("UPDATE jobs SET crashed_at = crashed_at - interval '16 minutes'");
+    assert_eq!(crash(), Reaped { ready: 1, dead: 0 });
+    assert_eq!(bench.row(id)["crash_count"], 1, "the others were long ago");
+    for crash_number in 2..=MAX_CRASHES {
+        run(&snooze);
+        let dead = usize::from(crash_number == MAX_CRASHES);
+        assert_eq!(crash(), Reaped { ready: 1 - dead, dead });
+    }
+    assert!(bench.row(id)["last_error"].as_str().unwrap().starts_with("crash loop"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use plimsoll_reliability::reconcile::{Case, Finding, Outcome, Scope, Subject, Tr
 use plimsoll_reliability::submit::{OrderEvent, SubmitStore};
 use plimsoll_storage::platform::orders::{ApplyError, NewReplacement};
 use plimsoll_storage::platform::reconciliation::{AccountOwner, FinishedRun, Resolution};
-use plimsoll_storage::platform::risk::NewHalt;
+use plimsoll_storage::platform::risk::{NewHalt, Worth};
 
 use crate::world::{World, accept, at, execution, market, report, seen};
 
@@ -96,6 +96,7 @@ const USE_CASES: &[UseCase] = &[
             by: None,
             now: at(second),
         };
+        let user = (n % 4 < 2).then_some(world.user);
         world.db.run_blocking(|tx| {
             match n % 4 {
                 0 => drop(tx.halt_user(world.user, &new)?),
@@ -104,7 +105,9 @@ const USE_CASES: &[UseCase] = &[
                 _ => drop(tx.resume_everybody(at(second))?),
             }
             tx.append_audit(Some(world.user), &entry(second))
-        })
+        })?;
+        world.carry(user);
+        Ok(())
     }),
     ("end a comparison and decide about a difference", |world, n| {
         let second = tick();
@@ -140,7 +143,13 @@ const USE_CASES: &[UseCase] = &[
         let limits = RiskLimits { max_daily_loss: Some("100".parse().unwrap()), ..RiskLimits::default() };
         world.db.run_blocking(|tx| tx.set_risk_limits(world.user, &limits, at(second)))?;
         world.db.run_blocking(|tx| {
-            tx.look_at_loss(world.account, (900 - second % 50).into(), 1_000.into(), at(second)).map(drop)
+            let worth = Worth {
+                equity: (900 - second % 50).into(),
+                last_equity: 1_000.into(),
+                moved: 0.into(),
+                certain: true,
+            };
+            tx.look_at_loss(world.account, worth, at(second)).map(drop)
         })
     }),
     ("claim and give back jobs", |world, n| {

@@ -29,6 +29,7 @@ mod paper;
 mod private_postgres;
 mod reconciliation;
 mod risk;
+mod risk_carry;
 mod risk_enforce;
 mod streams;
 mod vault;

@@ -11,7 +11,7 @@ use plimsoll_core_domain::risk::{HaltCause, HaltLevel, RiskLimits, RiskRefusal, 
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
 use plimsoll_reliability::submit::{OrderEvent, SubmitStore};
 use plimsoll_storage::platform::orders::{AcceptOrder, Accepted, NewReplacement, ReplaceWish};
-use plimsoll_storage::platform::risk::{LossLook, NewHalt};
+use plimsoll_storage::platform::risk::{LossLook, NewHalt, Worth};
 
 use crate::world::{World, accept, add_user, at, execution, market, report, seen};
 
@@ -40,7 +40,11 @@ fn new_halt(level: HaltLevel) -> NewHalt<'static> {
 }
 
 fn halt(world: &World, level: HaltLevel) {
-    world.db.run_blocking(|tx| tx.halt_user(world.user, &new_halt(level))).unwrap();
+    world.halt(&new_halt(level));
+}
+
+fn worth(equity: i64, last: i64) -> Worth {
+    Worth { equity: equity.into(), last_equity: last.into(), moved: 0.into(), certain: true }
 }
 
 fn refusal(accepted: Accepted) -> RiskRefusal {
@@ -334,12 +338,12 @@ fn nothing_is_accepted_after_a_halt() {
         while world.count("orders") < 20 {
             std::thread::yield_now();
         }
-        let halted = world.db.run_blocking(|tx| match everybody {
-            true => tx.halt_everybody(&new_halt(HaltLevel::ReduceOnly)),
-            false => tx.halt_user(world.user, &new_halt(HaltLevel::ReduceOnly)),
-        });
+        let halted = match everybody {
+            true => world.halt_everybody(&new_halt(HaltLevel::ReduceOnly)),
+            false => world.halt(&new_halt(HaltLevel::ReduceOnly)),
+        };
         let there = world.count("orders");
-        assert_eq!(halted.unwrap().level, HaltLevel::ReduceOnly);
+        assert_eq!(halted.level, HaltLevel::ReduceOnly);
         for thread in threads {
             thread.join().unwrap();
         }
@@ -369,7 +373,7 @@ fn what_was_accepted_and_not_sent_does_not_go_out_under_a_halt() {
     assert_eq!(forbidden(exit.id), None, "what makes the position smaller goes out");
     world.db.run_blocking(|tx| tx.resume_user(world.user, at(6))).unwrap();
     assert_eq!(forbidden(entry.id), None);
-    world.db.run_blocking(|tx| tx.halt_everybody(&new_halt(HaltLevel::BlockEntries))).unwrap();
+    world.halt_everybody(&new_halt(HaltLevel::BlockEntries));
     assert!(forbidden(entry.id).unwrap().contains("global_halt: block_entries"));
 }
 
@@ -451,12 +455,13 @@ fn a_halt_goes_up_and_ends_by_hand_only() {
         Accepted::New { .. }
     ));
     // One for everybody is not ended by a user's end.
-    world.db.run_blocking(|tx| tx.halt_everybody(&new_halt(HaltLevel::BlockEntries))).unwrap();
+    world.halt_everybody(&new_halt(HaltLevel::BlockEntries));
     halt(&world, HaltLevel::BlockEntries);
     world.db.run_blocking(|tx| tx.resume_user(world.user, at(8))).unwrap();
     let refused = refusal(world.accept(&accept(world.user, "l", market("SPY", Side::Buy, 1))).unwrap());
     assert_eq!((refused.rule, &*refused.limit), (RiskRule::GlobalHalt, "block_entries"));
     world.db.run_blocking(|tx| tx.resume_everybody(at(9))).unwrap();
+    world.carry(None);
     assert_eq!(state(), plimsoll_storage::platform::risk::HaltState::default());
     assert_eq!(world.count("stream_event WHERE stream_id = 0"), 2, "everybody was told");
 }
@@ -466,7 +471,7 @@ fn accounts_that_come_later_have_the_limits_and_halts_of_before() {
     let world = World::new();
     limits(&world, |limits| limits.max_open_orders = Some(3));
     halt(&world, HaltLevel::CancelOpen);
-    world.db.run_blocking(|tx| tx.halt_everybody(&new_halt(HaltLevel::ReduceOnly))).unwrap();
+    world.halt_everybody(&new_halt(HaltLevel::ReduceOnly));
     world.test.execute("UPDATE accounts SET state = 'inactive'");
     let live = world.db.run_blocking(|tx| tx.insert_account(world.user, Environment::Live, at(7))).unwrap();
     let (_, stranger) = add_user(&world.db, "second@example.com");
@@ -538,7 +543,7 @@ fn a_replacement_is_held_against_limits_and_halts() {
 fn the_daily_loss_halts_and_counts_anew_after_it_was_lifted() {
     let world = World::new();
     let look = |equity: i64, last: i64| {
-        world.db.run_blocking(|tx| tx.look_at_loss(world.account, equity.into(), last.into(), at(5))).unwrap()
+        world.db.run_blocking(|tx| tx.look_at_loss(world.account, worth(equity, last), at(5))).unwrap()
     };
     assert_eq!(look(0, 10_000), LossLook::Within, "without a limit");
     limits(&world, |limits| {
@@ -567,4 +572,107 @@ fn the_daily_loss_halts_and_counts_anew_after_it_was_lifted() {
     world.db.run_blocking(|tx| tx.resume_user(world.user, at(7))).unwrap();
     assert_eq!(look(9_700, 10_000), LossLook::Within);
     assert!(matches!(look(9_600, 9_700), LossLook::Halts { .. }), "the next session has the whole limit");
+}
+
+#[test]
+fn a_loss_is_forgiven_by_whoever_lifts_its_own_halt_and_only_as_far_as_it_was_seen() {
+    let world = World::new();
+    let look = |equity: i64| {
+        world.db.run_blocking(|tx| tx.look_at_loss(world.account, worth(equity, 10_000), at(5))).unwrap()
+    };
+    let resume = || world.db.run_blocking(|tx| tx.resume_user(world.user, at(6))).unwrap();
+    let limited = || limits(&world, |limits| limits.max_daily_loss = Some("100".parse().unwrap()));
+    // Another halt is lifted, and long before there is a limit.
+    halt(&world, HaltLevel::BlockEntries);
+    resume();
+    limited();
+    assert!(matches!(look(9_500), LossLook::Halts { .. }), "nothing was kept for a loss that comes later");
+    resume();
+    // It fell on between the last look and the lifting, or after that.
+    assert!(matches!(look(9_390), LossLook::Halts { .. }), "500 are forgiven, and no more");
+    resume();
+    assert_eq!(look(9_380), LossLook::Within);
+    // One who halts by hand has not lifted the loss.
+    halt(&world, HaltLevel::Flatten);
+    assert_eq!(look(9_280), LossLook::Halted);
+    resume();
+    assert!(matches!(look(9_280), LossLook::Halts { .. }));
+}
+
+#[test]
+fn a_loss_that_is_not_certain_halts_nothing() {
+    let world = World::new();
+    limits(&world, |limits| limits.max_daily_loss = Some("100".parse().unwrap()));
+    let look =
+        |worth: Worth| world.db.run_blocking(|tx| tx.look_at_loss(world.account, worth, at(5))).unwrap();
+    let taken_out = worth(9_000, 10_000);
+    assert_eq!(look(Worth { certain: false, ..taken_out }), LossLook::Uncertain);
+    assert_eq!(look(Worth { moved: (-1_000).into(), ..taken_out }), LossLook::Within);
+    let hidden = Worth { moved: 2_000.into(), ..worth(11_000, 10_000) };
+    let LossLook::Halts { reached, .. } = look(hidden) else { panic!("a deposit hides the loss") };
+    assert_eq!(reached.actual, "1000");
+}
+
+#[test]
+fn an_account_that_cannot_be_looked_at_takes_no_entries_at_last() {
+    let world = World::new();
+    let unseen =
+        |halts| world.db.run_blocking(|tx| tx.loss_is_unseen(world.account, at(4), halts, at(5))).unwrap();
+    limits(&world, |limits| limits.max_daily_loss = Some("100".parse().unwrap()));
+    assert!(!unseen(false) && !unseen(true), "nothing is open or held");
+    world.sent(market("QQQ", Side::Buy, 1));
+    limits(&world, |_| {});
+    assert!(!unseen(true), "without a limit");
+    limits(&world, |limits| limits.max_daily_loss = Some("100".parse().unwrap()));
+    let told = world.events().len();
+    assert!(unseen(false));
+    assert_eq!(world.events().len(), told + 1);
+    let buy = |key: &str| world.accept(&accept(world.user, key, market("SPY", Side::Buy, 1))).unwrap();
+    assert!(matches!(buy("a"), Accepted::New { .. }), "it is only told");
+    assert!(unseen(true));
+    assert_eq!(refusal(buy("b")).limit, "block_entries");
+    let state = world.db.read_blocking(|tx| tx.halt_state(Some(world.user))).unwrap().user.unwrap();
+    assert!(state.cause == HaltCause::DailyLoss && state.reason.contains("does not say"), "{state:?}");
+    assert!(!unseen(true), "once");
+    let rows = world.test.rows("SELECT detail FROM audit_log WHERE action = 'risk.halt'");
+    assert!(rows.len() == 1 && rows[0]["detail"].as_str().unwrap().contains("unknown"), "{rows:?}");
+}
+
+#[test]
+fn what_the_operator_halted_its_user_does_not_lift() {
+    let world = World::new();
+    let by_operator = |level| {
+        world.db.run_blocking(|tx| tx.halt_user_by_operator(world.user, &new_halt(level))).unwrap();
+        world.carry(Some(world.user));
+    };
+    let state = || world.db.read_blocking(|tx| tx.halt_state(Some(world.user))).unwrap();
+    let resume = || world.db.run_blocking(|tx| tx.resume_user(world.user, at(6))).unwrap();
+    let level = || {
+        let rows = world.test.rows(&format!("SELECT halt_user FROM accounts WHERE id = {}", world.account));
+        rows[0]["halt_user"].as_str().map(str::to_owned)
+    };
+    by_operator(HaltLevel::ReduceOnly);
+    assert_eq!((resume(), level().as_deref()), (None, Some("reduce_only")));
+    // The user's own goes further, and is on top of it.
+    halt(&world, HaltLevel::Flatten);
+    assert_eq!(level().as_deref(), Some("flatten"));
+    assert_eq!(resume().unwrap().level, HaltLevel::Flatten);
+    assert_eq!(level().as_deref(), Some("reduce_only"));
+    halt(&world, HaltLevel::BlockEntries);
+    assert_eq!(level().as_deref(), Some("reduce_only"), "a lower one loosens nothing");
+    by_operator(HaltLevel::BlockEntries);
+    assert_eq!(state().operator.unwrap().level, HaltLevel::ReduceOnly);
+    assert_eq!(resume().unwrap().level, HaltLevel::BlockEntries);
+    assert_eq!((state().user, level().as_deref()), (None, Some("reduce_only")));
+    let buy = |key: &str| world.accept(&accept(world.user, key, market("SPY", Side::Buy, 1))).unwrap();
+    assert_eq!(refusal(buy("a")).rule, RiskRule::UserHalt);
+    // The operator lifts that, and nothing else.
+    halt(&world, HaltLevel::BlockEntries);
+    let ended = world.db.run_blocking(|tx| tx.resume_user_by_operator(world.user, at(7))).unwrap();
+    world.carry(Some(world.user));
+    assert_eq!((ended.unwrap().level, level().as_deref()), (HaltLevel::ReduceOnly, Some("block_entries")));
+    assert_eq!(world.db.run_blocking(|tx| tx.resume_user_by_operator(world.user, at(8))).unwrap(), None);
+    resume();
+    assert_eq!(level(), None);
+    assert!(matches!(buy("b"), Accepted::New { .. }));
 }

@@ -10,7 +10,7 @@ use crate::world::{World, accept, at, execution, market, report, seen};
 
 fn halt(world: &World, level: HaltLevel) {
     let new = NewHalt { level, cause: HaltCause::Manual, reason: "a test", by: None, now: at(5) };
-    world.db.run_blocking(|tx| tx.halt_user(world.user, &new)).unwrap();
+    world.halt(&new);
 }
 
 fn step(world: &World) -> (Enforced, Vec<OrderId>) {
@@ -164,7 +164,7 @@ fn a_halt_that_goes_further_makes_its_own_job() {
     halt(&world, HaltLevel::Flatten);
     assert_eq!(world.count(jobs), 1, "asked again");
     world.test.execute("UPDATE jobs SET state = 'dead', finished_at = now() WHERE kind = 'enforce_halt'");
-    let sweep = || world.db.run_blocking(|tx| tx.sweep_halts()).unwrap();
+    let sweep = || world.db.run_blocking(|tx| tx.sweep_halts()).unwrap().1;
     assert_eq!((sweep(), sweep()), (1, 0), "a dead one is made up for, once");
     world.db.run_blocking(|tx| tx.resume_user(world.user, at(11))).unwrap();
     world.test.execute("DELETE FROM jobs WHERE kind = 'enforce_halt'");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_auth::ports::AccountStore;
@@ -19,6 +20,7 @@ use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted, OrderReport, RequestKey};
+use plimsoll_storage::platform::risk::{Halt, NewHalt, carry_halts};
 use plimsoll_testkit::TestDb;
 use uuid::Uuid;
 
@@ -64,6 +66,12 @@ pub(crate) fn add_user(db: &Db, email: &str) -> (UserId, AccountId) {
     .unwrap()
 }
 
+/// See [`carry_halts`].
+pub(crate) fn carry(db: &Db, user: Option<UserId>, within: Duration) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(carry_halts(db, user, within)).unwrap()
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         let test = TestDb::platform();
@@ -91,6 +99,23 @@ impl World {
 
     pub(crate) fn apply(&self, report: &OrderReport, second: i64) {
         self.db.run_blocking(|tx| tx.apply_report(self.account, report, at(second))).unwrap();
+    }
+
+    /// Brings halts to the accounts of a user, or of everybody; all are reached.
+    pub(crate) fn carry(&self, user: Option<UserId>) {
+        assert_eq!(carry(&self.db, user, Duration::from_secs(30)), 0);
+    }
+
+    pub(crate) fn halt(&self, new: &NewHalt<'_>) -> Halt {
+        let halt = self.db.run_blocking(|tx| tx.halt_user(self.user, new)).unwrap();
+        self.carry(Some(self.user));
+        halt
+    }
+
+    pub(crate) fn halt_everybody(&self, new: &NewHalt<'_>) -> Halt {
+        let halt = self.db.run_blocking(|tx| tx.halt_everybody(new)).unwrap();
+        self.carry(None);
+        halt
     }
 
     pub(crate) fn count(&self, query: &str) -> i64 {

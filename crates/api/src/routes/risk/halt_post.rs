@@ -3,11 +3,13 @@
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::risk::{HaltCause, HaltLevel};
+use plimsoll_storage::Tx;
 use plimsoll_storage::platform::risk::NewHalt;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Scope, state_view};
+use super::bring::brought;
+use super::{Scope, state_after, state_view};
 use crate::body::{Body, NoQuery};
 use crate::caller::Caller;
 use crate::problem::Problem;
@@ -30,7 +32,8 @@ pub struct PostHalt {
 }
 
 /// Halts trading. What is halted further already stays so. After the answer no order is accepted or sent that the level does
-/// not let through; cancels and closes that belong to it follow, and are tried until they are done.
+/// not let through, but in `pending_accounts` accounts that somebody holds, to which it is brought as soon as they are let go;
+/// cancels and closes that belong to it follow, and are tried until they are done.
 #[utoipa::path(
     request_body = PostHalt,
     responses(
@@ -63,21 +66,21 @@ pub async fn post(
     }
     let (by, now) = (caller.clone(), state.clock.now());
     let seed = u64::from(now.timestamp_subsec_micros());
-    let halts = state
-        .db
-        .run_retrying(seed, move |tx| {
-            let new = NewHalt { level, cause: HaltCause::Manual, reason: &reason, by: Some(by.user), now };
-            let (halt, word) = match scope {
-                Scope::User => (tx.halt_user(by.user, &new)?, "user"),
-                Scope::Global => (tx.halt_everybody(&new)?, "global"),
-            };
-            let detail = serde_json::json!({
-                "scope": word, "level": level, "reason": reason, "in_force": halt.level,
-            });
-            tx.append_audit(Some(by.user), &by.audit("risk.halt", AuditOutcome::Success, now, detail))?;
-            tracing::warn!(user.id = %by.user, scope = word, level = %halt.level, reason, "trading is halted");
-            tx.halt_state(Some(by.user))
-        })
-        .await?;
+    let user = (scope == Scope::User).then_some(caller.user);
+    let set = move |tx: &mut Tx<'_>| {
+        let new = NewHalt { level, cause: HaltCause::Manual, reason: &reason, by: Some(by.user), now };
+        let (halt, word) = match scope {
+            Scope::User => (tx.halt_user(by.user, &new)?, "user"),
+            Scope::Global => (tx.halt_everybody(&new)?, "global"),
+        };
+        let detail = serde_json::json!({
+            "scope": word, "level": level, "reason": reason, "in_force": halt.level,
+        });
+        tx.append_audit(Some(by.user), &by.audit("risk.halt", AuditOutcome::Success, now, detail))?;
+        tracing::warn!(user.id = %by.user, scope = word, level = %halt.level, reason, "trading is halted");
+        Ok(())
+    };
+    let ((), left) = brought(&state.db, seed, user, set).await?;
+    let halts = state_after(&state, caller.user, user, left).await?;
     Ok(HttpResponse::Ok().json(state_view(&halts, &caller)))
 }

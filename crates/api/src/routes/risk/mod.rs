@@ -1,5 +1,6 @@
 //! Risk: limits and halts.
 
+mod bring;
 pub mod halt_get;
 pub mod halt_post;
 pub mod limits_get;
@@ -54,7 +55,9 @@ struct HaltView<'a> {
 struct StateView<'a> {
     level: Option<HaltLevel>,
     user: Option<HaltView<'a>>,
+    operator: Option<HaltView<'a>>,
     global: Option<HaltView<'a>>,
+    pending_accounts: u64,
 }
 
 /// Who set a halt for everybody is shown to administrators.
@@ -69,10 +72,28 @@ fn state_view<'a>(state: &'a HaltState, caller: &Caller) -> impl Serialize + use
     };
     let level = |halt: &Option<Halt>| halt.as_ref().map(|halt| halt.level);
     StateView {
-        level: level(&state.user).max(level(&state.global)),
+        level: level(&state.user).max(level(&state.operator)).max(level(&state.global)),
         user: state.user.as_ref().map(|halt| view(halt, true)),
+        operator: state.operator.as_ref().map(|halt| view(halt, true)),
         global: state.global.as_ref().map(|halt| view(halt, admin)),
+        pending_accounts: state.behind,
     }
+}
+
+/// What is halted for the caller after a change that was not brought to `left` accounts of `of`, or of everybody.
+async fn state_after(
+    state: &AppState,
+    caller: UserId,
+    of: Option<UserId>,
+    left: Option<u64>,
+) -> Result<HaltState, Problem> {
+    let mut halts = state.db.read(move |tx| tx.halt_state(Some(caller))).await?;
+    match left {
+        Some(left) => halts.behind = left,
+        None if of.is_none() => halts.behind = state.db.read(|tx| tx.halt_state(None)).await?.behind,
+        None => {}
+    }
+    Ok(halts)
 }
 
 /// Puts a refusal on record whose own transaction was taken back.

@@ -2,10 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_storage::Tx;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Scope, state_view};
+use super::bring::brought;
+use super::{Scope, state_after, state_view};
 use crate::body::{Body, NoQuery};
 use crate::caller::SteppedUp;
 use crate::problem::Problem;
@@ -21,8 +23,8 @@ pub struct PostResume {
     scope: Scope,
 }
 
-/// Ends a halt, whatever set it, and arms the daily loss again: one that is reached already counts from now on, until the
-/// session ends. Answers what is halted after it.
+/// Ends a halt, but one that the platform's operator set. Of one for the daily loss, the loss that was seen last counts no
+/// more until the session ends. Answers what is halted after it.
 #[utoipa::path(
     request_body = PostResume,
     responses(
@@ -52,20 +54,25 @@ pub async fn resume(
     }
     let (by, now) = (caller.0.clone(), state.clock.now());
     let seed = u64::from(now.timestamp_subsec_micros());
-    let halts = state
-        .db
-        .run_retrying(seed, move |tx| {
-            let (ended, word) = match scope {
-                Scope::User => (tx.resume_user(by.user, now)?, "user"),
-                Scope::Global => (tx.resume_everybody(now)?, "global"),
-            };
-            if let Some(ended) = ended {
-                let detail = serde_json::json!({ "scope": word, "level": ended.level, "cause": ended.cause });
-                tx.append_audit(Some(by.user), &by.audit("risk.resume", AuditOutcome::Success, now, detail))?;
-                tracing::warn!(user.id = %by.user, scope = word, level = %ended.level, "a halt was lifted");
-            }
-            tx.halt_state(Some(by.user))
-        })
-        .await?;
+    let user = (scope == Scope::User).then_some(caller.user);
+    let end = move |tx: &mut Tx<'_>| {
+        let (ended, word) = match scope {
+            Scope::User => (tx.resume_user(by.user, now)?, "user"),
+            Scope::Global => (tx.resume_everybody(now)?, "global"),
+        };
+        if let Some(ended) = &ended {
+            let detail = serde_json::json!({ "scope": word, "level": ended.level, "cause": ended.cause });
+            tx.append_audit(Some(by.user), &by.audit("risk.resume", AuditOutcome::Success, now, detail))?;
+            tracing::warn!(user.id = %by.user, scope = word, level = %ended.level, "a halt was lifted");
+        }
+        let by_operator = user.is_some() && tx.halt_state(user)?.operator.is_some();
+        Ok(ended.is_some() || !by_operator)
+    };
+    let (may, left) = brought(&state.db, seed, user, end).await?;
+    if !may {
+        let why = "the halt was set by the operator of the platform, who alone ends it";
+        return Err(Problem::new("access_denied", why));
+    }
+    let halts = state_after(&state, caller.user, user, left).await?;
     Ok(HttpResponse::Ok().json(state_view(&halts, &caller)))
 }

@@ -1,9 +1,10 @@
 //! Risk: limits and halts of users and of everybody, their copies on the accounts' rows, and the daily loss.
 //!
 //! A user's limits and halts change under the lock of the user's row, then of the halt for everybody, then of the accounts
-//! in ascending order. Every order is accepted under its account's lock: what is committed here holds for all that is
-//! accepted afterwards.
+//! in ascending order. Every order is accepted under its account's lock: what has reached an account holds for all that is
+//! accepted there afterwards. Halts are committed first and brought to the accounts then, one by one.
 
+mod carry;
 mod enforce;
 mod exposure;
 mod halts;
@@ -16,11 +17,12 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use plimsoll_core_domain::risk::{HaltLevel, Halts, RiskLimits};
 use plimsoll_core_domain::{AccountId, StoreError, UserId};
 
+pub use carry::{carry_halts, insist};
 pub use enforce::{Close, Enforced, FLATTEN};
 pub use exposure::ExposureQuery;
 pub use halts::{ENFORCE_HALT, EnforcePayload, Halt, HaltState, NewHalt};
 pub use limits::StoredLimits;
-pub use loss::LossLook;
+pub use loss::{LossLook, Worth};
 
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
@@ -89,8 +91,8 @@ impl Tx<'_> {
         self.share_global_halt()?;
         prepared(
             "UPDATE accounts a SET risk_limits = (SELECT l.limits FROM risk_limits l WHERE l.user_id = a.user_id), \
-             halt_user = (SELECT h.level FROM risk_halts h WHERE h.user_id = a.user_id), \
-             halt_global = (SELECT h.level FROM risk_halts h WHERE h.user_id IS NULL) WHERE a.user_id = ?",
+             halt_user = (SELECT h.in_force FROM risk_halts h WHERE h.user_id = a.user_id), \
+             halt_global = (SELECT h.in_force FROM risk_halts h WHERE h.user_id IS NULL) WHERE a.user_id = ?",
         )
         .bind::<BigInt, _>(user.0)
         .execute(self.conn())
