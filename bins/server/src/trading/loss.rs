@@ -211,7 +211,7 @@ mod tests {
         let at = |seconds: u64| began + Duration::from_secs(seconds);
         let now = DateTime::UNIX_EPOCH;
         let mut sight = Sight::default();
-        let mut bad = |sight: &mut Sight, seconds| sight.bad(at(seconds), now, every).map(|(_, halts)| halts);
+        let bad = |sight: &mut Sight, seconds| sight.bad(at(seconds), now, every).map(|(_, halts)| halts);
         assert_eq!((bad(&mut sight, 0), bad(&mut sight, 59)), (None, None));
         assert_eq!(bad(&mut sight, 60), Some(false));
         assert_eq!(bad(&mut sight, 65), Some(false), "nothing was open: it is looked again");
