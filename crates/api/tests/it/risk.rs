@@ -288,7 +288,7 @@ async fn an_account_that_somebody_holds_is_told_as_pending_and_keeps_nobody_else
         db.run_blocking(|tx| {
             tx.lock_trading_account(held)?;
             stands.take().unwrap().send(()).unwrap();
-            drop(thawed.recv());
+            thawed.recv().ok();
             Ok::<_, plimsoll_core_domain::StoreError>(())
         })
     });

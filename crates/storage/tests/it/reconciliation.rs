@@ -367,7 +367,7 @@ fn entries_wait_for_a_comparison_that_began_after_the_halt_was_lifted() {
         now: at(90),
     };
     let halt_and_resume = |second: i64| {
-        world.db.run_blocking(|tx| tx.halt_user(world.user, &halt)).unwrap();
+        world.halt(&halt);
         world.db.run_blocking(|tx| tx.resume_user(world.user, at(second))).unwrap();
     };
     halt_and_resume(95);

@@ -40,7 +40,7 @@ impl Frozen {
                 work(tx)?;
                 reached.send(()).unwrap();
                 // Ends also when the test failed.
-                drop(thawed.recv());
+                thawed.recv().ok();
                 Ok(())
             })
         });
