@@ -34,7 +34,7 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo fetch --locked
     cargo deny --offline --locked --log-level error check bans licenses sources
-    shellcheck --external-sources run test scripts/*.sh .ci/run
+    shellcheck --external-sources run test scripts/*.sh deploy/*.sh .ci/run
 
 # Known vulnerabilities in the lockfile, by today's advisory database (needs the network).
 advisories:

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod mail;
+mod operations;
 mod outbound;
 pub mod runtime;
 pub mod service;

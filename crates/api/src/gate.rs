@@ -13,6 +13,7 @@ use actix_web::{Error, HttpMessage, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
 
 use crate::csrf;
+use crate::measured::Measured;
 use crate::problem::Problem;
 use crate::refusals;
 use crate::request_id::RequestId;
@@ -50,11 +51,15 @@ pub(crate) async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = RequestId::of(&request);
     request.extensions_mut().insert(id);
+    let measured = Measured::begin(&request);
     id.scope(async {
         if let Err(problem) = check(&request) {
             let mut response = request.into_response(problem.error_response());
             refusals::record(&response).await;
             add_headers(response.headers_mut(), id);
+            if let Some(measured) = measured {
+                measured.answered(&response);
+            }
             return Ok(response);
         }
         // Called inside, so that a panic before the first await is caught as well.
@@ -62,11 +67,14 @@ pub(crate) async fn guard(
         let mut response = match answered {
             // Refusals of handlers and extractors come as answers already, written while the id is known.
             Ok(Ok(response)) => plain_refusals(response.map_into_boxed_body()),
-            Ok(Err(error)) => return Err(finished(error.error_response(), id)),
-            Err(panic) => return Err(finished(panicked(&*panic).error_response(), id)),
+            Ok(Err(error)) => return Err(finished(error.error_response(), id, measured)),
+            Err(panic) => return Err(finished(panicked(&*panic).error_response(), id, measured)),
         };
         refusals::record(&response).await;
         add_headers(response.headers_mut(), id);
+        if let Some(measured) = measured {
+            measured.answered(&response);
+        }
         Ok(response)
     })
     .await
@@ -110,8 +118,11 @@ fn panicked(panic: &(dyn Any + Send)) -> Problem {
     Problem::internal(format!("a panic: {text}"))
 }
 
-fn finished(mut response: HttpResponse, id: RequestId) -> Error {
+fn finished(mut response: HttpResponse, id: RequestId, measured: Option<Measured>) -> Error {
     add_headers(response.headers_mut(), id);
+    if let Some(measured) = measured {
+        measured.failed(response.status().as_u16());
+    }
     InternalError::from_response("a request failed", response).into()
 }
 

@@ -11,6 +11,7 @@ pub mod hashing;
 pub mod idempotent;
 pub mod identity;
 pub mod logins;
+mod measured;
 pub mod page;
 pub mod problem;
 pub mod proxies;
@@ -139,6 +140,7 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(pages::cancel)
         .service(pages::script)
         .service(pages::style)
+        .service(health::health)
         .service(health::live)
         .service(health::ready)
         .service(health::quick)

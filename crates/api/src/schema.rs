@@ -134,6 +134,26 @@ shape!(
     }
 );
 
+words!(
+    /// How well a part, or the whole, does.
+    HealthWord { Healthy = "healthy", Degraded = "degraded", Unhealthy = "unhealthy" }
+);
+shape!(
+    /// What one check found; each has figures of its own beside these.
+    HealthCheck { status: HealthWord, response_time_ms: u64, message: Option<String> }
+);
+shape!(
+    /// The state of the whole. `checks` is empty for everybody but administrators.
+    Health {
+        status: HealthWord,
+        timestamp: chrono::DateTime<chrono::Utc>,
+        uptime_seconds: i64,
+        total_checks: usize,
+        healthy_checks: usize,
+        checks: std::collections::BTreeMap<String, HealthCheck>,
+    }
+);
+
 shape!(
     /// Where an order came from.
     Source { kind: String, id: Option<String> }

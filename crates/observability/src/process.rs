@@ -11,6 +11,14 @@ pub struct ProcessFigures {
     pub memory_total_bytes: u64,
     /// What of it is still available.
     pub memory_available_bytes: u64,
+    /// Processor time of this process since its start, in milliseconds.
+    pub cpu_ms: u64,
+    /// When this process started, in seconds since 1970.
+    pub started_at: u64,
+    /// Its open file descriptors, where the system tells.
+    pub open_files: Option<u32>,
+    /// How many it may have, where the system tells.
+    pub open_files_limit: Option<u32>,
 }
 
 impl ProcessFigures {
@@ -34,15 +42,21 @@ pub fn sample() -> Option<ProcessFigures> {
     system.refresh_processes_specifics(
         ProcessesToUpdate::Some(&[this]),
         false,
-        ProcessRefreshKind::nothing().with_memory(),
+        ProcessRefreshKind::nothing().with_memory().with_cpu(),
     );
     let machine = (system.total_memory(), system.available_memory());
     let (total, available) = match system.cgroup_limits() {
         Some(group) if group.total_memory < machine.0 => (group.total_memory, group.free_memory),
         _ => machine,
     };
+    let process = system.process(this);
+    let count = |files: usize| u32::try_from(files).ok();
     Some(ProcessFigures {
-        resident_bytes: system.process(this).map_or(0, sysinfo::Process::memory),
+        resident_bytes: process.map_or(0, sysinfo::Process::memory),
+        cpu_ms: process.map_or(0, sysinfo::Process::accumulated_cpu_time),
+        started_at: process.map_or(0, sysinfo::Process::start_time),
+        open_files: process.and_then(sysinfo::Process::open_files).and_then(count),
+        open_files_limit: process.and_then(sysinfo::Process::open_files_limit).and_then(count),
         memory_total_bytes: total,
         memory_available_bytes: available.min(total),
     })

@@ -211,6 +211,8 @@ fn parts(
         ring: ring()?,
         listener: TcpListener::bind("127.0.0.1:0")?,
         health: HealthRegistry::new(SystemClock.now()),
+        warned_of: Vec::new(),
+        private: None,
         api: ApiSettings {
             policy: Arc::new(policy),
             public_url: "http://localhost".to_owned(),

@@ -61,6 +61,7 @@ pub const KNOWN: &[Known] = &[
     unset("PROFILE"),
     plain("BIND_ADDR", "127.0.0.1:8080"),
     unset("PUBLIC_URL"),
+    plain("METRICS_ADDR", "127.0.0.1:9090"),
     plain("DATA_DIR", "./data"),
     plain("LOG_LEVEL", "info"),
     plain("LOG_FORMAT", "pretty"),
@@ -120,7 +121,6 @@ pub const KNOWN: &[Known] = &[
     later("BACKUP_RETENTION_DAYS"),
     later("MAX_BACKUPS"),
     later("BACKUP_ON_SHUTDOWN"),
-    later("METRICS_ADDR"),
 ];
 
 /// The setting of that name, in capitals.

@@ -84,6 +84,14 @@ impl Reader<'_> {
             bind: self.value("BIND_ADDR", |text| {
                 text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".to_owned())
             })?,
+            metrics: self.value("METRICS_ADDR", |text| match text {
+                "off" => Ok(None),
+                text => text
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| "must be an address and a port, such as 127.0.0.1:9090, or off".to_owned()),
+            })?,
+            metrics_demanded: self.is_set("METRICS_ADDR"),
             public_url: self.optional("PUBLIC_URL", parse::origin),
             data_dir: self.value("DATA_DIR", path)?,
             log_level: self.log_level(purpose)?,
@@ -108,10 +116,12 @@ impl Reader<'_> {
             limits: limits?,
             audit_retention: self.value("AUDIT_RETENTION", parse::audit_retention)?,
             timings,
+            warned_of: Vec::new(),
             time_scale,
         };
         self.together(&settings);
-        Some(settings)
+        let warned_of = self.report.of(Severity::Warning).map(|finding| finding.setting.clone());
+        Some(Settings { warned_of: warned_of.collect(), ..settings })
     }
 
     fn origin(&self, name: &str) -> Origin {

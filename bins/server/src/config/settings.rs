@@ -45,6 +45,10 @@ pub struct Settings {
     pub profile: Profile,
     /// `BIND_ADDR`.
     pub bind: SocketAddr,
+    /// `METRICS_ADDR`; `None`: figures and health in full are served nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Whether `METRICS_ADDR` was set by somebody: then a busy port stops the start.
+    pub metrics_demanded: bool,
     /// `PUBLIC_URL`: scheme, host and port.
     pub public_url: Option<String>,
     /// `DATA_DIR`.
@@ -79,6 +83,8 @@ pub struct Settings {
     pub audit_retention: Option<Duration>,
     /// Every duration of the reliable parts, `SHUTDOWN_TIMEOUT` and `TIME_SCALE` worked in.
     pub timings: Timings,
+    /// The settings that warnings are about.
+    pub warned_of: Vec<String>,
     /// `TIME_SCALE`: the pace of [`Settings::timings`]; 1 in production.
     pub time_scale: f64,
 }

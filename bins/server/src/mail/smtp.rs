@@ -127,6 +127,11 @@ impl Postman {
         Ok(Self { transport: transport.build(), from: settings.from.clone(), domain })
     }
 
+    /// Whether the server takes a connection and the login.
+    pub async fn answers(&self) -> bool {
+        self.transport.test_connection().await.unwrap_or(false)
+    }
+
     /// Sends one mail. Its Message-ID follows from `id`, so that a repeat can be told for what it is.
     ///
     /// # Errors

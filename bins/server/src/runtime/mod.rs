@@ -30,7 +30,7 @@ use crate::bootstrap::{Databases, Progress, Settle, StartError, is_locked, key_r
 use crate::config::{Environment, Profile, Settings};
 use crate::demo::{self, DemoBroker, DemoDatabase, DemoLogins};
 use crate::mail::Postman;
-use crate::service::{self, PoolSizes, ServiceError, ServiceParts, process};
+use crate::service::{self, PoolSizes, ServiceError, ServiceParts, process, systemd};
 use crate::setup;
 use crate::trading::SeedOwner;
 
@@ -64,6 +64,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     let open_files = process::raise_open_files();
     let data_dir = prepare(&settings.data_dir)?;
     let listener = bind(settings, &data_dir)?;
+    let private = bind_private(settings)?;
     let address =
         listener.local_addr().map_err(|source| StartError::Bind { address: settings.bind, source })?;
 
@@ -112,6 +113,8 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             ring,
             listener,
             health: health(settings, &clock),
+            warned_of: settings.warned_of.clone(),
+            private,
             api,
             sockets: WsSettings {
                 max_per_user: settings.limits.ws_per_user,
@@ -134,6 +137,9 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
         &shutdown,
     )?;
     progress.step(&format!("listening on {}", service.url()));
+    if let Some(address) = service.private {
+        progress.step(&format!("figures and health in full at http://{address}/metrics and /health"));
+    }
     if let Some(token) = setup::setup_token(&service.db, &policy, clock.now())? {
         // For the operator's eyes: it goes to the terminal, apart from the log.
         println!("{}", token.notice(&public_url));
@@ -144,8 +150,10 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
         print!("{}", demo::banner(logins, databases.elsewhere.as_deref(), account, took));
     }
 
+    systemd::ready(service.runtime(), &service.url());
     let code = service.wait(&shutdown).map_err(system("handling signals"))?;
     tracing::info!("Stopping.");
+    systemd::stopping(settings.timings.shutdown_total);
     let report = shutdown.run();
     // with the tasks go their pools, which would otherwise miss a database that stops
     service.finish();
@@ -240,6 +248,19 @@ fn bind(settings: &Settings, data_dir: &Path) -> Result<TcpListener, StartError>
     })
 }
 
+/// The private listener. An address that nobody asked for may be taken: then there is none.
+fn bind_private(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = settings.metrics else { return Ok(None) };
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(source) if settings.metrics_demanded => Err(StartError::Bind { address, source }),
+        Err(error) => {
+            tracing::warn!(%address, %error, "METRICS_ADDR is taken: no figures are served");
+            Ok(None)
+        }
+    }
+}
+
 pub(crate) fn api_settings(settings: &Settings, address: SocketAddr) -> Result<ApiSettings, StartError> {
     let delta = |time: Duration| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
     let (idle, lifetime) = (settings.limits.session_idle, settings.limits.session_lifetime);
@@ -317,7 +338,8 @@ fn webhooks(settings: &Settings) -> Result<Sender, StartError> {
 }
 
 fn health(settings: &Settings, clock: &Arc<dyn Clock>) -> HealthRegistry {
-    let limit = Duration::from_secs(2);
+    // with what is around it, /health answers within a second
+    let limit = Duration::from_millis(800);
     HealthRegistry::new(clock.now()).with("memory", Importance::Supporting, limit, MemoryCheck).with(
         "disk",
         Importance::Supporting,

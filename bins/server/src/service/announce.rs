@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use metrics::counter;
 use plimsoll_api::logins::Logins;
-use plimsoll_core_domain::stream::StreamId;
+use plimsoll_core_domain::order::OrderStatus;
+use plimsoll_core_domain::stream::{EventKind, StreamEvent, StreamId};
+use plimsoll_observability::metrics::names;
 use plimsoll_realtime::Hub;
 use plimsoll_reliability::jobs::Wake;
 use plimsoll_storage::notify::{Notifier, Wakeups};
 use plimsoll_storage::{AfterCommit, CommitNote};
+use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use crate::outbound::EVENTS;
@@ -26,11 +30,27 @@ pub(super) struct Announcer {
     pub(super) logins: Arc<Logins>,
 }
 
+#[derive(Deserialize)]
+struct Told {
+    status: OrderStatus,
+}
+
+/// Counts the status that an order's event tells of.
+fn count_order(event: &StreamEvent) {
+    use EventKind::{OrderCancelled, OrderCreated, OrderFilled, OrderUpdated};
+    if matches!(event.kind, OrderCreated | OrderUpdated | OrderFilled | OrderCancelled)
+        && let Ok(told) = serde_json::from_str::<Told>(&event.data)
+    {
+        counter!(names::ORDERS, "status" => told.status.as_str()).increment(1);
+    }
+}
+
 impl AfterCommit for Announcer {
     fn committed(&self, notes: Vec<CommitNote>) {
         for note in notes {
             match note {
                 CommitNote::Stream(event) => {
+                    count_order(&event);
                     self.hub.publish(&event);
                     self.wake.ring(EVENTS);
                     self.notifier.flag(event.stream.to_string());

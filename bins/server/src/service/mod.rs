@@ -3,7 +3,9 @@
 mod announce;
 mod http;
 mod ids;
+mod private;
 pub(crate) mod process;
+pub(crate) mod systemd;
 mod watch;
 
 use std::net::{SocketAddr, TcpListener};
@@ -40,6 +42,7 @@ use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
 pub(crate) use self::ids::{new_order_id, random_id, random_seed};
 use crate::mail::{self, MailParts, Postman};
+use crate::operations::{OwnParts, Watched, with_own_parts};
 use crate::outbound::{self, OutboundParts};
 use crate::signals;
 use crate::trading::{self, BrokerServers, Connections, SeedKeys, TradingError, TradingParts};
@@ -70,8 +73,12 @@ pub struct ServiceParts {
     pub ring: KeyRing,
     /// Where requests come in; bound already, so that a busy port was told of.
     pub listener: TcpListener,
-    /// What `/health` looks at, beside the database.
+    /// What `/health` looks at beside the service's own parts.
     pub health: HealthRegistry,
+    /// Settings that the configuration's warnings are about.
+    pub warned_of: Vec<String>,
+    /// Where figures and health in full are served; `None`: nowhere.
+    pub private: Option<TcpListener>,
     /// The routes' settings.
     pub api: ApiSettings,
     /// The sockets' settings.
@@ -124,6 +131,8 @@ impl From<TradingError> for ServiceError {
 pub struct Service {
     /// Where requests come in.
     pub address: SocketAddr,
+    /// Where figures and health in full are, if anywhere.
+    pub private: Option<SocketAddr>,
     /// The connections to brokers.
     pub connections: Arc<Connections>,
     /// Whether requests may come.
@@ -173,6 +182,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     };
     let http_db = pool(PoolKind::Http, parts.pools.http)?;
     let jobs_db = pool(PoolKind::Jobs, parts.pools.jobs)?;
+    let jobs_for_figures = jobs_db.clone();
     let control = control.with_keys(Arc::clone(&keys)).with_after_commit(announcer.clone());
 
     let job = JobParts {
@@ -195,6 +205,15 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         alone: parts.alone,
     })?;
     let connections = Arc::clone(&trading.connections);
+    let health = with_own_parts(
+        parts.health,
+        OwnParts {
+            control: control.clone(),
+            connections: Arc::clone(&connections),
+            postman: parts.postman.clone(),
+            warned_of: parts.warned_of,
+        },
+    );
     let mails = mail::start(MailParts {
         job: job.clone(),
         policy: Arc::clone(&parts.api.policy),
@@ -231,7 +250,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
             hub: hub.clone(),
             waiters: waiters.clone(),
             readiness: readiness.clone(),
-            health: Arc::new(parts.health),
+            health: Arc::new(health),
             passwords: Arc::new(passwords),
             on_logout: Arc::new(move |_, session: Uuid| {
                 on_logout_hub.close_login(&session.to_string(), CloseCode::Unauthenticated);
@@ -255,6 +274,14 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         drop(failed.send(error));
     })?;
     readiness.settled("database");
+    let watched = Watched {
+        control: control.clone(),
+        pools: vec![("http", http_db.clone()), ("jobs", jobs_for_figures), ("control", control.clone())],
+        connections: connections.clone(),
+        sockets: sockets.clone(),
+        readiness: readiness.clone(),
+    };
+    let private = private::start(parts.private, watched, &state, &runtime)?;
     runtime.spawn(watch::database(control, readiness.clone()));
     runtime.spawn(watch::tidy(state));
 
@@ -268,6 +295,12 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     });
     let handle = runtime.handle().clone();
     shutdown.step(Phase::Requests, "requests under way", move |_| handle.block_on(http.stop(true)));
+    let private_address = private.as_ref().map(|private| private.address);
+    if let Some(private) = private {
+        // after everything else: the last figures are of the shutdown itself
+        let handle = runtime.handle().clone();
+        shutdown.callback("figures", move || handle.block_on(private.stop()));
+    }
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let began = Instant::now();
         signals.stop(limit / 2);
@@ -278,7 +311,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         let report = trading.stop(limit);
         tracing::info!(given_back = report.given_back, cut = report.cut.len(), "the jobs have stopped");
     });
-    Ok(Service { address, connections, readiness, db: http_db, runtime, failures })
+    Ok(Service { address, private: private_address, connections, readiness, db: http_db, runtime, failures })
 }
 
 impl Service {

@@ -145,6 +145,12 @@ impl Connections {
         self.links.places.of(account.environment).check(&account.id).map_err(|not_now| not_now.after)
     }
 
+    /// The connection of some account that this instance has, for looking whether its broker answers.
+    #[must_use]
+    pub fn any(&self) -> Option<Arc<Connection>> {
+        self.picture().by_user.values().find_map(|known| known.here.clone())
+    }
+
     /// How many accounts this instance has.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -1,11 +1,18 @@
-//! `GET /health/live`, `/health/ready`, `/health/quick`.
+//! `GET /health`, `/health/live`, `/health/ready`, `/health/quick`.
 
-use actix_web::{HttpResponse, get, web};
+use std::time::Duration;
+
+use actix_web::{FromRequest, HttpRequest, HttpResponse, get, web};
+use plimsoll_observability::health::HealthReport;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::caller::AdminCaller;
 use crate::schema;
 use crate::state::AppState;
+
+/// How long an administrator is waited for to be recognised; whoever is not, sees what everybody sees.
+const RECOGNISED_WITHIN: Duration = Duration::from_millis(800);
 
 /// A probe's answer.
 #[derive(Serialize, ToSchema)]
@@ -15,6 +22,27 @@ pub struct Probe {
     /// What is missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
+}
+
+/// All checks together. Without an administrator's credentials `checks` is empty.
+#[utoipa::path(
+    responses((status = 200, body = schema::Health), (status = 503, body = schema::Health)),
+    tag = "operations",
+    security((), ("bearer" = []))
+)]
+#[get("/health")]
+pub async fn health(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    let admin = tokio::time::timeout(RECOGNISED_WITHIN, AdminCaller::extract(&request));
+    let (report, admin) = futures_util::join!(state.health.report(state.clock.now()), admin);
+    if matches!(admin, Ok(Ok(_))) { answer(&report) } else { answer(&report.public()) }
+}
+
+/// The answer that a report makes: 503 when something vital does not work.
+#[must_use]
+pub fn answer(report: &HealthReport) -> HttpResponse {
+    let mut response =
+        if report.is_serving() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.json(report)
 }
 
 /// The process is alive. Touches nothing else.

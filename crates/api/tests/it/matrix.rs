@@ -57,6 +57,7 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/pages/page.js", All, ""),
     ("get", "/pages/page.css", All, ""),
     ("get", "/dev/outbox", All, ""),
+    ("get", "/health", All, ""),
     ("get", "/health/live", All, ""),
     ("get", "/health/ready", All, ""),
     ("get", "/health/quick", All, ""),

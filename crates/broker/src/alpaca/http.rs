@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::histogram;
 use plimsoll_core_domain::broker::BrokerError;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url, redirect, retry};
@@ -19,6 +20,9 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("apca-api-key-id");
 const SECRET_HEADER: HeaderName = HeaderName::from_static("apca-api-secret-key");
 /// Shorter than the minute after which gateways close idle connections: a request sent into a closing one is lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// Seconds that calls took, by operation and outcome.
+const DURATION: &str = "plimsoll_broker_request_duration_seconds";
 
 /// A call to be made.
 pub(super) struct Call {
@@ -114,8 +118,17 @@ impl Http {
         serde_json::from_slice(&body).map_err(|error| effect.unreadable(error.to_string()))
     }
 
-    /// Makes the call once; tells the body of a successful answer.
+    /// Makes the call once; tells the body of a successful answer. How long it took is counted by what was asked and how it
+    /// ended.
     pub(super) async fn send(&self, call: Call) -> Result<Vec<u8>, BrokerError> {
+        let (operation, began) = (operation(&call.method, call.url.path()), Instant::now());
+        let answer = self.send_once(call).await;
+        histogram!(DURATION, "operation" => operation, "outcome" => outcome(&answer))
+            .record(began.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn send_once(&self, call: Call) -> Result<Vec<u8>, BrokerError> {
         let credentials = self.credentials().await?;
         let headers = headers(&credentials)?;
         drop(credentials);
@@ -180,6 +193,37 @@ impl Http {
     }
 }
 
+/// What is asked, in few words: paths hold ids.
+fn operation(method: &Method, path: &str) -> &'static str {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).skip(1);
+    let (what, one) = (segments.next().unwrap_or_default(), segments.next().is_some());
+    match (method.as_str(), what, one) {
+        ("POST", "orders", _) => "submit_order",
+        ("PATCH", "orders", _) => "replace_order",
+        ("DELETE", "orders", _) => "cancel_order",
+        ("GET", "orders", false) => "list_orders",
+        ("GET", "orders" | "orders:by_client_order_id", _) => "get_order",
+        ("GET", "positions", _) => "list_positions",
+        ("GET", "account", true) => "list_activities",
+        ("GET", "account", false) => "get_account",
+        ("GET", "assets", _) => "get_asset",
+        ("GET", "clock", _) => "get_clock",
+        _ => "other",
+    }
+}
+
+fn outcome<T>(answer: &Result<T, BrokerError>) -> &'static str {
+    match answer {
+        Ok(_) => "ok",
+        Err(BrokerError::Throttled { .. }) => "throttled",
+        Err(BrokerError::Unauthorized(_)) => "unauthorized",
+        Err(BrokerError::Refused { .. } | BrokerError::NotFound | BrokerError::DuplicateClientOrderId) => {
+            "refused"
+        }
+        Err(_) => "failed",
+    }
+}
+
 fn headers(credentials: &Credentials) -> Result<HeaderMap, BrokerError> {
     let value = |text: &str| {
         let mut value = HeaderValue::from_str(text).map_err(|_| {
@@ -198,4 +242,27 @@ fn headers(credentials: &Credentials) -> Result<HeaderMap, BrokerError> {
 fn request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("x-request-id")?.to_str().ok()?;
     Some(text.chars().take(80).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_hold_no_ids() {
+        for (method, path, named) in [
+            (Method::POST, "/v2/orders", "submit_order"),
+            (Method::GET, "/v2/orders", "list_orders"),
+            (Method::GET, "/v2/orders/61e69015-8549-4bfd-b9c3-01e75843f47d", "get_order"),
+            (Method::GET, "/v2/orders:by_client_order_id", "get_order"),
+            (Method::PATCH, "/v2/orders/61e69015-8549-4bfd-b9c3-01e75843f47d", "replace_order"),
+            (Method::DELETE, "/v2/orders/61e69015-8549-4bfd-b9c3-01e75843f47d", "cancel_order"),
+            (Method::GET, "/v2/account", "get_account"),
+            (Method::GET, "/v2/account/activities/FILL", "list_activities"),
+            (Method::GET, "/v2/assets/SPY", "get_asset"),
+            (Method::GET, "/v2/calendar", "other"),
+        ] {
+            assert_eq!(operation(&method, path), named, "{method} {path}");
+        }
+    }
 }

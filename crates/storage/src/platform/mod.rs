@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod audit;
 pub mod auth;
 pub mod backup;
+pub mod figures;
 mod idempotency;
 pub mod keys;
 pub mod letters;

@@ -16,6 +16,7 @@ mod auth_user_admin;
 mod auth_verification;
 mod backup;
 mod db;
+mod figures;
 mod jobs;
 mod keys;
 mod letters;
