@@ -12,12 +12,27 @@ use plimsoll_reliability::idempotency::{
     Fingerprint, IdempotencyKey, KeyClaim, Once, OnceError, StoredReply, once,
 };
 use plimsoll_storage::Tx;
+use serde::Serialize;
 
 use crate::problem::Problem;
 use crate::state::AppState;
 
 /// Orders' keys are kept this long.
 pub const KEEP_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// All others.
+pub const KEEP_OTHERS: Duration = Duration::from_secs(24 * 3600);
+
+fn key_of(request: &HttpRequest) -> Result<Option<IdempotencyKey>, ()> {
+    let mut values = request.headers().get_all("idempotency-key");
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text).ok());
+            key.map(Some).ok_or(())
+        }
+        (Some(_), Some(_)) => Err(()),
+    }
+}
 
 /// The request's key; its absence is a problem.
 #[derive(Clone, Debug)]
@@ -34,13 +49,92 @@ impl FromRequest for RequiredKey {
                 "an Idempotency-Key header of 1 to 255 visible ASCII characters is required",
             )
         };
-        let mut values = request.headers().get_all("idempotency-key");
-        let key = match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok().and_then(|text| IdempotencyKey::new(text).ok()),
-            _ => None,
-        };
-        ready(key.map(Self).ok_or_else(missing))
+        ready(key_of(request).ok().flatten().map(Self).ok_or_else(missing))
     }
+}
+
+/// The request's key, on routes where it may be left out; one that is none is a problem.
+#[derive(Clone, Debug)]
+pub struct OptionalKey(pub Option<IdempotencyKey>);
+
+impl FromRequest for OptionalKey {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let detail = "an Idempotency-Key header has 1 to 255 visible ASCII characters and stands there once";
+        ready(key_of(request).map(Self).map_err(|()| Problem::new("malformed", detail)))
+    }
+}
+
+/// A request that has its effect once under its key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The route's pattern, such as `POST /webhooks/outbound`.
+    pub(crate) route: &'static str,
+    /// The route with its parameters filled in, such as `/webhooks/outbound`.
+    pub(crate) path: &'a str,
+    /// The body as it came; empty without one.
+    pub(crate) body: &'a [u8],
+    /// The reply shows a secret: it is kept sealed under the caller's data key.
+    pub(crate) secret: bool,
+}
+
+impl OptionalKey {
+    /// Runs an effect in one transaction and sends its reply; with a key, once, the reply being kept under it.
+    ///
+    /// # Errors
+    /// The effect's own, 409 while a twin runs, 422 when the key belongs to another request.
+    pub(crate) async fn run<F>(
+        self,
+        state: &AppState,
+        user: UserId,
+        asked: Asked<'_>,
+        effect: F,
+    ) -> Result<HttpResponse, Problem>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<StoredReply, Problem> + Send + 'static,
+    {
+        let Some(key) = self.0 else { return Ok(send(state.db.run(effect).await?, false)) };
+        let method = asked.route.split(' ').next().unwrap_or_default();
+        let fingerprint = fingerprint(method, asked.path, asked.body)?;
+        let (route, secret, now) = (asked.route.to_owned(), asked.secret, state.clock.now());
+        let claim = KeyClaim { user, key, route, fingerprint, keep: KEEP_OTHERS };
+        let done = state.db.run(move |tx| {
+            let once = once(tx, &claim, |tx| {
+                let reply = effect(tx)?;
+                if secret {
+                    tx.seal_reply(user, &claim.key, reply, now)?.ok_or_else(unreadable)
+                } else {
+                    Ok(reply)
+                }
+            });
+            let (reply, replayed) = match once.map_err(Failed)? {
+                Once::Fresh(reply) => (reply, false),
+                Once::Replay(reply) => (reply, true),
+            };
+            let plain = if secret { tx.open_reply(user, &claim.key, reply)? } else { Some(reply) };
+            let plain = plain.ok_or_else(|| Failed(OnceError::Effect(unreadable())))?;
+            Ok::<_, Failed>((plain, replayed))
+        });
+        let (reply, replayed) = done.await.map_err(Problem::from)?;
+        Ok(send(reply, replayed))
+    }
+}
+
+/// A reply to be sent and kept.
+///
+/// # Errors
+/// The body does not serialise.
+pub(crate) fn reply(status: StatusCode, body: &impl Serialize) -> Result<StoredReply, Problem> {
+    let body = serde_json::to_vec(body).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(StoredReply { status: status.as_u16(), body })
+}
+
+/// A secret of the caller's does not open, so none is sealed either.
+fn unreadable() -> Problem {
+    Problem::new("credential_unavailable", "the account's secrets cannot be used at the moment")
+        .retry_after(60)
 }
 
 /// The fingerprint of a request.
@@ -94,13 +188,9 @@ where
 {
     let claim = KeyClaim { user, key, route: route.to_owned(), fingerprint, keep: KEEP_ORDERS };
     let done = state.db.run(move |tx| once(tx, &claim, effect).map_err(Failed)).await;
-    match done {
-        Ok(Once::Fresh(reply)) => Ok(send(reply, false)),
-        Ok(Once::Replay(reply)) => Ok(send(reply, true)),
-        Err(Failed(OnceError::InFlight)) => Err(in_flight()),
-        Err(Failed(OnceError::Reused)) => Err(reused()),
-        Err(Failed(OnceError::Effect(problem))) => Err(problem),
-        Err(Failed(OnceError::Store(error))) => Err(error.into()),
+    match done.map_err(Problem::from)? {
+        Once::Fresh(reply) => Ok(send(reply, false)),
+        Once::Replay(reply) => Ok(send(reply, true)),
     }
 }
 
@@ -109,5 +199,16 @@ struct Failed(OnceError<Problem>);
 impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         Self(error.into())
+    }
+}
+
+impl From<Failed> for Problem {
+    fn from(Failed(error): Failed) -> Self {
+        match error {
+            OnceError::InFlight => in_flight(),
+            OnceError::Reused => reused(),
+            OnceError::Effect(problem) => problem,
+            OnceError::Store(error) => error.into(),
+        }
     }
 }

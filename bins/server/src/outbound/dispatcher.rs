@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use plimsoll_core_domain::{Clock, StoreError, StoreErrorKind, UserId};
 use plimsoll_reliability::jobs::Listening;
 use plimsoll_reliability::retry::Policy;
-use plimsoll_storage::Db;
+use plimsoll_storage::platform::outbound::LOG_OF_HOOK;
+use plimsoll_storage::{Db, Tx};
 use uuid::Uuid;
 
 use super::EVENTS;
@@ -19,6 +20,8 @@ use crate::workers::JobParts;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Between two looks, so that events that come together are taken together.
 const GATHER: Duration = Duration::from_millis(20);
+/// Rows of a hook's log deleted at once: more than come between two cuts.
+const CUT_AT_ONCE: usize = 2_000;
 
 #[derive(Default)]
 struct State {
@@ -118,6 +121,12 @@ fn dispatch(work: &Work, state: &Mutex<State>) -> Result<(), StoreError> {
                 Ok(Some(done)) => {
                     behind = (done.user, done.hook);
                     more |= done.more;
+                    if done.cut {
+                        let cut = |tx: &mut Tx<'_>| {
+                            tx.cut_delivery_log(done.user, done.hook, LOG_OF_HOOK, CUT_AT_ONCE)
+                        };
+                        let _: usize = work.db.run_blocking(cut)?;
+                    }
                 }
                 Ok(None) => break,
                 // What this hook or its stream holds cannot be read: it must not stand in the way of all behind it.

@@ -1,7 +1,6 @@
 //! Posts one message.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use plimsoll_auth::ports::VaultStore;
@@ -18,6 +17,7 @@ use plimsoll_storage::platform::outbound::{
 };
 use uuid::Uuid;
 
+use super::turns::Turns;
 use crate::service::random_id;
 
 /// No hook is disabled for fewer failed attempts, however long ago the first one was.
@@ -31,8 +31,8 @@ pub(super) struct PostMessages {
     pub(super) clock: Arc<dyn Clock>,
     /// Hooks that fail are given rest, each for itself.
     pub(super) health: Dependencies<Uuid>,
-    /// One slow hook must not have all threads.
-    pub(super) busy: Busy,
+    /// No user and no slow hooks must have all threads.
+    pub(super) turns: Turns,
 }
 
 impl Handler<Db> for PostMessages {
@@ -69,7 +69,7 @@ impl Handler<Db> for PostMessages {
             }
             return Err(JobFailure::permanent("the webhook's secret does not open"));
         };
-        let Some(_turn) = self.busy.turn(due.hook) else {
+        let Some(turn) = self.turns.take(user, due.hook) else {
             let pause = context.jitter().halve(context.timings().webhook_busy);
             return context.finish(&Settlement::Snooze { after: pause });
         };
@@ -90,6 +90,7 @@ impl Handler<Db> for PostMessages {
             Outcome::Delivered => pass.answered(),
             Outcome::Failed { .. } => pass.failed(),
         }
+        turn.end(attempt.took);
         self.settle(context, job, user, delivery, &due, attempt)
     }
 }
@@ -159,65 +160,5 @@ impl PostMessages {
             Some(after) => JobFailure::Failed { class: ErrorClass::Throttled { after }, message },
             None => JobFailure::transient(message),
         })
-    }
-}
-
-/// How many threads are at which hook.
-pub(super) struct Busy {
-    most: usize,
-    at: Arc<Mutex<HashMap<Uuid, usize>>>,
-}
-
-impl Busy {
-    /// At most `most` at one.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, at: Arc::default() }
-    }
-
-    /// The right to post to a hook now; `None` when enough threads do.
-    fn turn(&self, hook: Uuid) -> Option<Turn> {
-        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = at.entry(hook).or_default();
-        if *count >= self.most {
-            return None;
-        }
-        *count += 1;
-        Some(Turn { hook, at: Arc::clone(&self.at) })
-    }
-}
-
-/// One thread at one hook.
-struct Turn {
-    hook: Uuid,
-    at: Arc<Mutex<HashMap<Uuid, usize>>>,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = at.get_mut(&self.hook) {
-            *count -= 1;
-            if *count == 0 {
-                at.remove(&self.hook);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hook_has_only_so_many_threads() {
-        let busy = Busy::new(2);
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let (a, b) = (busy.turn(one), busy.turn(one));
-        assert!(a.is_some() && b.is_some() && busy.turn(one).is_none());
-        assert!(busy.turn(other).is_some());
-        drop(a);
-        assert!(busy.turn(one).is_some());
-        drop(b);
-        assert_eq!(busy.at.lock().unwrap_or_else(PoisonError::into_inner).len(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 mod dispatcher;
 mod job;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,9 @@ use crate::workers::JobParts;
 /// The topic that rings when an event stands in some user's stream.
 pub(crate) const EVENTS: &str = "outbound:events";
 /// Threads that post messages.
-const THREADS: usize = 4;
-/// Of which so many may be busy with one hook.
-const AT_ONE_HOOK: usize = 2;
+const THREADS: usize = 12;
+/// Of which so many may be busy with whom.
+const SHARES: turns::Shares = turns::Shares { at_one_hook: 2, at_one_user: 4, at_slow_hooks: 6 };
 /// Hooks whose health is remembered.
 const MOST_HOOKS: usize = 10_000;
 
@@ -49,7 +50,7 @@ pub(crate) fn start(parts: OutboundParts) -> std::io::Result<OutboundHandle> {
         sender,
         clock: Arc::clone(&job.clock),
         health: Dependencies::new(policy, Arc::new(Monotonic::new()), MOST_HOOKS),
-        busy: job::Busy::new(AT_ONE_HOOK),
+        turns: turns::Turns::new(SHARES),
     };
     let workers =
         job.runner(WEBHOOK_QUEUE).handle(SEND_WEBHOOK, policy, handler).start(THREADS, &job.wake)?;

@@ -10,6 +10,7 @@ use plimsoll_crypto::WebhookSecret;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api_tokens::stepped_up;
 use crate::world::{Client, Reply, World};
 
 const PATH: &str = "/webhooks/outbound";
@@ -50,7 +51,7 @@ fn receiver(answer: &'static str) -> (u16, mpsc::Receiver<String>) {
 async fn a_secret_is_shown_once() {
     let world = World::start().await;
     let ann = world.user("ann@example.com", Role::User);
-    let client = world.login("ann@example.com").await;
+    let client = stepped_up(&world, "ann@example.com").await;
     let made =
         create(&client, json!({ "url": "https://hooks.example/a?b=c", "events": ["order_filled"] })).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
@@ -89,7 +90,7 @@ async fn webhooks_are_changed_listed_and_deleted() {
     let world = World::start().await;
     world.user("ann@example.com", Role::User);
     world.user("bob@example.com", Role::User);
-    let (client, bob) = (world.login("ann@example.com").await, world.login("bob@example.com").await);
+    let (client, bob) = (stepped_up(&world, "ann@example.com").await, world.login("bob@example.com").await);
     let mut ids = Vec::new();
     for n in 0..3 {
         let made =
@@ -152,7 +153,7 @@ async fn webhooks_are_changed_listed_and_deleted() {
 async fn bad_wishes_change_nothing() {
     let world = World::start().await;
     world.user("ann@example.com", Role::User);
-    let client = world.login("ann@example.com").await;
+    let client = stepped_up(&world, "ann@example.com").await;
     let good = id(&create(&client, json!({ "url": "https://hooks.example/" })).await);
     for (url, code) in [
         ("", "invalid_url"),
@@ -209,7 +210,7 @@ async fn bad_wishes_change_nothing() {
 async fn a_test_is_posted_at_once_and_logged() {
     let world = World::start().await;
     world.user("ann@example.com", Role::User);
-    let client = world.login("ann@example.com").await;
+    let client = stepped_up(&world, "ann@example.com").await;
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
     let (port, got) = receiver(answer);
     let made = create(&client, json!({ "url": format!("http://127.0.0.1:{port}/") })).await;
@@ -263,4 +264,90 @@ async fn a_test_is_posted_at_once_and_logged() {
     world.clock.advance(chrono::TimeDelta::minutes(2));
     let unreadable = client.post(&format!("{path}/test"), &json!({})).await;
     assert_eq!(unreadable.code(), "credential_unavailable", "{}", unreadable.text);
+}
+
+/// WHK-6: where events go is chosen with a factor proven a moment ago, and its owner is told by mail.
+#[tokio::test]
+async fn a_stolen_session_sends_nothing_away_in_silence() {
+    let world = World::start().await;
+    world.user("ann@example.com", Role::User);
+    let (client, proven) =
+        (world.login("ann@example.com").await, stepped_up(&world, "ann@example.com").await);
+    let wish = json!({ "url": "https://hooks.example/a" });
+    let refused = create(&client, wish.clone()).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::FORBIDDEN, "step_up_required"));
+    assert_eq!(refused.body["methods"], json!(["password"]));
+    assert_eq!(world.rows("SELECT id FROM outbound_hooks").len(), 0);
+    let mails = || world.rows("SELECT id FROM mail_outbox WHERE kind = 'webhook_added'").len();
+    assert_eq!(mails(), 0);
+
+    let hook = id(&create(&proven, wish).await);
+    assert_eq!(mails(), 1);
+    for wish in [json!({ "url": "https://other.example/" }), json!({ "enabled": true })] {
+        let refused = patch(&client, &hook, wish).await;
+        assert_eq!(refused.code(), "step_up_required", "{}", refused.text);
+    }
+    for wish in [json!({ "description": "mine" }), json!({ "enabled": false }), json!({ "events": [] })] {
+        assert_eq!(patch(&client, &hook, wish.clone()).await.status, StatusCode::OK, "{wish}");
+    }
+    let same = json!({ "url": "https://hooks.example/a", "enabled": true });
+    assert_eq!(patch(&proven, &hook, same).await.body["state"], "active");
+    assert_eq!(mails(), 1, "nothing leads elsewhere");
+    let moved = patch(&proven, &hook, json!({ "url": "https://other.example/" })).await;
+    assert_eq!((moved.status, mails()), (StatusCode::OK, 2), "{}", moved.text);
+}
+
+/// A retry after a lost answer gets the same webhook and the same secret, which is kept sealed.
+#[tokio::test]
+async fn a_retry_under_its_key_makes_no_second_webhook() {
+    let world = World::start().await;
+    world.user("ann@example.com", Role::User);
+    world.user("bob@example.com", Role::User);
+    let client = stepped_up(&world, "ann@example.com").await;
+    let keyed = client.clone().header("idempotency-key", "hook-1");
+    let wish = json!({ "url": "https://hooks.example/a" });
+    let first = create(&keyed, wish.clone()).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+    let again = create(&keyed, wish.clone()).await;
+    assert_eq!((again.status, &again.text), (StatusCode::CREATED, &first.text), "byte for byte");
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let other = create(&keyed, json!({ "url": "https://hooks.example/b" })).await;
+    assert_eq!(other.code(), "idempotency_key_reused");
+    let rotate = format!("{PATH}/{}/rotate", id(&first));
+    assert_eq!(keyed.post(&rotate, &json!({})).await.code(), "idempotency_key_reused");
+    assert_eq!(world.rows("SELECT id FROM outbound_hooks").len(), 1);
+    assert_eq!(world.rows("SELECT id FROM mail_outbox WHERE kind = 'webhook_added'").len(), 1);
+
+    // A rotation is done once as well, or the secret of the first answer would be the old one already.
+    let keyed = client.clone().header("idempotency-key", "rotate-1");
+    let rotated = keyed.post(&rotate, &json!({})).await;
+    let again = keyed.post(&rotate, &json!({})).await;
+    assert_eq!((rotated.status, &again.text), (StatusCode::OK, &rotated.text));
+    let secret = first.body["secret"].as_str().unwrap();
+    let kept = world.rows("SELECT encode(body, 'escape') AS body, status FROM idempotency_keys ORDER BY key");
+    assert_eq!(kept.len(), 2);
+    for row in &kept {
+        let body = row["body"].as_str().unwrap();
+        assert!(!body.contains("whsec_") && !body.contains(&secret["whsec_".len()..]), "{body}");
+    }
+
+    // What had no effect keeps nothing, and keys of users never meet.
+    let refused = create(&client.clone().header("idempotency-key", "bad-1"), json!({ "url": "" })).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let malformed = create(&client.clone().header("idempotency-key", "two words"), wish.clone()).await;
+    assert_eq!((malformed.status, malformed.code()), (StatusCode::BAD_REQUEST, "malformed"));
+    assert_eq!(world.rows("SELECT key FROM idempotency_keys").len(), 2);
+    let bob = stepped_up(&world, "bob@example.com").await.header("idempotency-key", "hook-1");
+    let theirs = create(&bob, wish.clone()).await;
+    assert_eq!(theirs.status, StatusCode::CREATED);
+    assert_ne!(theirs.body["id"], first.body["id"]);
+
+    // A secret that does not open is not shown, and nothing else is done instead.
+    world.test.execute("UPDATE user_keys SET wrapped = '\\x00'");
+    assert_eq!(keyed.post(&rotate, &json!({})).await.code(), "credential_unavailable");
+    // After a day the key is free again.
+    world.test.execute("UPDATE idempotency_keys SET expires_at = now() - interval '1 second'");
+    let late = create(&client.header("idempotency-key", "hook-1"), json!({ "url": "" })).await;
+    assert_eq!(late.status, StatusCode::UNPROCESSABLE_ENTITY);
 }

@@ -179,6 +179,26 @@ pub enum Mail {
         /// Of the last failure.
         circumstances: Circumstances,
     },
+    /// Events are posted to a new address.
+    WebhookAdded {
+        /// The webhook's name.
+        name: String,
+        /// The host of its address.
+        host: String,
+        /// It was there before, with another address.
+        moved: bool,
+        /// Of the act.
+        circumstances: Circumstances,
+    },
+    /// Signals of a new sender are traded.
+    SignalHookAdded {
+        /// The hook's name.
+        name: String,
+        /// `paper` or `live`.
+        environment: String,
+        /// Of the act.
+        circumstances: Circumstances,
+    },
     /// A webhook gets nothing any more.
     WebhookDisabled {
         /// Its name.

@@ -292,6 +292,19 @@ fn content(mail: &Mail, links: &Links) -> Content {
                 Some(circumstances),
             )
         }
+        Mail::WebhookAdded { name, host, moved, circumstances } => {
+            let what = if *moved { "now leads to another address" } else { "was added to your account" };
+            let text = format!("A webhook {what}: what happens to your orders and positions is posted there.");
+            let mut content = note("A webhook was added", &text, circumstances);
+            content.facts.extend([("Webhook", name.clone()), ("Host", host.clone())]);
+            content
+        }
+        Mail::SignalHookAdded { name, environment, circumstances } => {
+            let text = "Whoever has the secret of this hook can have your account trade, within the hook's rules.";
+            let mut content = note("A hook for signals was added", text, circumstances);
+            content.facts.extend([("Hook", name.clone()), ("Trades with", format!("{environment} money"))]);
+            content
+        }
         Mail::WebhookDisabled { name, host, gone, at } => {
             let why = if *gone {
                 "Its receiver answered that it wants nothing any more (410)."

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_auth::vault::{existing_ring, user_ring};
 use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, UserId};
+use plimsoll_crypto::{Aad, OsRandom, open, seal};
 use plimsoll_reliability::idempotency::{
     Claimed, Fingerprint, IdempotencyKey, IdempotencyStore, KeyClaim, KeyRecord, StoredReply,
 };
+
+use secrecy::ExposeSecret;
 
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
@@ -84,6 +89,11 @@ impl IdempotencyStore for Tx<'_> {
     }
 }
 
+/// The place that a reply is sealed for.
+fn place(user: UserId, key: &IdempotencyKey) -> Aad<'_> {
+    Aad { table: "idempotency_keys", column: "body", row: key.as_str(), owner: Some(user.0) }
+}
+
 impl Tx<'_> {
     /// Writes the order that a claimed key stands for under it, with a provisional reply: the key's request waits for what
     /// becomes of the order, and a twin of it is told so for `in_flight` from now.
@@ -117,6 +127,40 @@ impl Tx<'_> {
             return Ok(());
         }
         Err(StoreError::new(StoreErrorKind::Other, "the claimed key vanished inside its transaction"))
+    }
+
+    /// A reply that shows a secret as it is kept under a key: its body sealed under the user's data key. `None`: that key
+    /// does not open.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn seal_reply(
+        &mut self,
+        user: UserId,
+        key: &IdempotencyKey,
+        reply: StoredReply,
+        at: DateTime<Utc>,
+    ) -> Result<Option<StoredReply>, StoreError> {
+        let keys = self.platform_keys()?;
+        let ring = user_ring(self, &keys.ring, user, at, &mut OsRandom)?;
+        let seal = |ring| seal(&ring, &place(user, key), &reply.body, &mut OsRandom);
+        Ok(ring.ok().map(|ring| StoredReply { status: reply.status, body: seal(ring) }))
+    }
+
+    /// The reply that was sealed; `None` when it does not open.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn open_reply(
+        &mut self,
+        user: UserId,
+        key: &IdempotencyKey,
+        reply: StoredReply,
+    ) -> Result<Option<StoredReply>, StoreError> {
+        let keys = self.platform_keys()?;
+        let Some(Ok(ring)) = existing_ring(self, &keys.ring, user)? else { return Ok(None) };
+        let plain = open(&ring, &place(user, key), &reply.body).ok();
+        Ok(plain.map(|plain| StoredReply { status: reply.status, body: plain.expose_secret().to_vec() }))
     }
 
     /// Deletes expired keys, at most `batch`.

@@ -246,6 +246,15 @@ impl SessionStore for Tx<'_> {
                 .store()?;
         }
         if with_api_tokens {
+            // Events went to addresses that whoever is locked out may have chosen.
+            prepared(
+                "UPDATE outbound_hooks SET state = 'paused', state_reason = 'locked_out', updated_at = ? \
+                 WHERE user_id = ? AND state = 'active'",
+            )
+            .bind::<Timestamptz, _>(at)
+            .bind::<BigInt, _>(user.0)
+            .execute(self.conn())
+            .store()?;
             prepared("UPDATE api_tokens SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL")
                 .bind::<Timestamptz, _>(at)
                 .bind::<BigInt, _>(user.0)

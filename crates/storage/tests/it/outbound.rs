@@ -13,7 +13,7 @@ use plimsoll_crypto::{OsRandom, WebhookSecret};
 use plimsoll_reliability::retry::Policy;
 use plimsoll_storage::platform::outbound::{
     AttemptNote, Created, DeliveryState, DisabledFor, Dispatched, EVENTS_AT_ONCE, HookChange, HookState,
-    MAX_HOOKS, NewHook, OutboundHook, Rotated,
+    MAX_HOOKS, NewHook, OutboundHook, PENDING_OF_HOOK, PENDING_OF_USER, Rotated,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -47,6 +47,16 @@ fn alert(world: &World, user: UserId, message: &str) {
     let alert = Alert { message: message.to_owned(), severity: "info" };
     let told = world.db.run_blocking(|tx| tx.alert(Audience::User(user), &alert, at(1)));
     told.unwrap_or_else(|why: StoreError| panic!("{why}"));
+}
+
+/// So many events in the user's stream.
+fn many_alerts(world: &World, events: usize) {
+    let user = world.user;
+    world.test.execute(&format!(
+        "WITH moved AS (UPDATE stream_head SET head = head + {events} WHERE stream_id = {user} RETURNING epoch, head) \
+         INSERT INTO stream_event (stream_id, off, epoch, kind, payload, at) \
+         SELECT {user}, m.head - n, m.epoch, 'system_alert', '{{}}', now() FROM moved m, generate_series(0, {events} - 1) n"
+    ));
 }
 
 /// Dispatches until nothing is left; answers the messages made.
@@ -240,11 +250,7 @@ fn many_dispatchers_make_each_message_once() {
         hook(&world, n, &[]);
     }
     let events = EVENTS_AT_ONCE + 40;
-    world.test.execute(&format!(
-        "WITH moved AS (UPDATE stream_head SET head = head + {events} WHERE stream_id = {user} RETURNING epoch, head) \
-         INSERT INTO stream_event (stream_id, off, epoch, kind, payload, at) \
-         SELECT {user}, m.head - n, m.epoch, 'system_alert', '{{}}', now() FROM moved m, generate_series(0, {events} - 1) n"
-    ));
+    many_alerts(&world, events);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| dispatch(&world));
@@ -406,4 +412,110 @@ fn a_hook_that_does_not_read_is_in_nobodys_way() {
     let done = dispatch_one(&world, (world.user, bad.id)).unwrap();
     assert_eq!((done.hook, done.messages), (good.id, 1));
     assert_eq!(lagging((world.user, bad.id)), None);
+}
+
+/// A receiver that takes nothing, or too slowly, holds a bounded number of rows; the rest waits in the stream, and nothing
+/// of it is lost. Neither another hook nor another user has to wait for it.
+#[test]
+fn what_waits_is_bounded_and_not_lost() {
+    let world = World::new();
+    let user = world.user;
+    let slow = hook(&world, 1, &[]);
+    let events = PENDING_OF_HOOK + 100;
+    many_alerts(&world, events);
+    assert_eq!(dispatch(&world), PENDING_OF_HOOK);
+    assert_eq!(dispatch(&world), 0, "no room");
+    assert_eq!(world.count("jobs WHERE kind = 'send_webhook'"), PENDING_OF_HOOK as i64);
+    let other = hook(&world, 2, &[]);
+    alert(&world, user, "for both");
+    let start = (UserId(0), Uuid::nil());
+    let passed = dispatch_one(&world, start).unwrap();
+    assert_eq!((passed.hook, passed.messages, passed.more), (slow.id, 0, false));
+    let taken = dispatch_one(&world, (user, slow.id)).unwrap();
+    assert_eq!((taken.hook, taken.messages), (other.id, 1));
+
+    world.test.execute(
+        "UPDATE outbound_deliveries SET state = 'delivered', finished_at = now() WHERE id IN \
+         (SELECT id FROM outbound_deliveries ORDER BY off LIMIT 30)",
+    );
+    assert_eq!(dispatch(&world), 30, "as many as there is room for");
+    world.test.execute(
+        "UPDATE outbound_deliveries SET state = 'failed', finished_at = now() WHERE state = 'pending'",
+    );
+    assert_eq!(dispatch(&world), 71);
+    let of = |hook: &OutboundHook| {
+        world
+            .count(&format!("(SELECT DISTINCT off FROM outbound_deliveries WHERE hook_id = '{}') o", hook.id))
+    };
+    assert_eq!((of(&slow), of(&other)), (events as i64 + 1, 1), "each once");
+
+    // All hooks of a user have a bound as well.
+    world.test.execute(&format!(
+        "INSERT INTO outbound_deliveries (user_id, id, hook_id, event, body, state, created_at) \
+         SELECT {user}, gen_random_uuid(), '{}', 'system_alert', '{{}}', 'pending', now() \
+         FROM generate_series(1, {PENDING_OF_USER})",
+        slow.id
+    ));
+    let (stranger, _) = add_user(&world.db, "other@example.com");
+    create(&world, stranger, &new_hook(3, &[]));
+    alert(&world, user, "no room for any hook of this user");
+    alert(&world, stranger, "of another");
+    assert_eq!(dispatch(&world), 1);
+    assert_eq!(world.count(&format!("outbound_deliveries WHERE user_id = {stranger}")), 1);
+}
+
+/// However much is posted, a hook's log has an end.
+#[test]
+fn a_log_is_cut_to_its_newest_rows() {
+    let world = World::new();
+    let user = world.user;
+    let (made, other) = (hook(&world, 1, &[]), hook(&world, 2, &[]));
+    let behind = (user, Uuid::nil());
+    alert(&world, user, "news");
+    assert!(!dispatch_one(&world, behind).unwrap().cut);
+    world.test.execute(&format!("UPDATE stream_head SET head = head + 5000 WHERE stream_id = {user}"));
+    assert!(dispatch_one(&world, behind).unwrap().cut, "a thousand events later");
+    world.test.execute("DELETE FROM outbound_deliveries");
+    for (hook, rows) in [(&made, 30), (&other, 5)] {
+        world.test.execute(&format!(
+            "INSERT INTO outbound_deliveries (user_id, id, hook_id, event, body, off, state, created_at) \
+             SELECT {user}, gen_random_uuid(), '{}', 'system_alert', '{{}}', n, \
+               CASE WHEN n = 2 THEN 'pending' ELSE 'delivered' END, '2026-01-01T00:00:00Z'::timestamptz + n * '1 s'::interval \
+             FROM generate_series(1, {rows}) n",
+            hook.id
+        ));
+    }
+    let cut = |hook: &OutboundHook, limit| -> usize {
+        let cut = world.db.run_blocking(|tx| tx.cut_delivery_log(user, hook.id, 10, limit));
+        cut.unwrap_or_else(|why: StoreError| panic!("{why}"))
+    };
+    assert_eq!(cut(&made, 4), 4, "in parts");
+    let offsets = || -> Vec<i64> {
+        let rows = deliveries(&world);
+        let own = rows.iter().filter(|row| row["hook_id"] == made.id.to_string().as_str());
+        own.map(|row| row["off"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(offsets()[..2], [2, 6], "the oldest, but for what waits");
+    assert_eq!(cut(&made, 100), 15);
+    assert_eq!(offsets(), [vec![2], (21..=30).collect()].concat());
+    assert_eq!((cut(&made, 100), cut(&other, 100)), (0, 0));
+    assert_eq!(world.count(&format!("outbound_deliveries WHERE hook_id = '{}'", other.id)), 5);
+}
+
+/// What waits for a user who is disabled is not posted.
+#[test]
+fn nothing_is_due_of_a_disabled_user() {
+    let world = World::new();
+    let user = world.user;
+    hook(&world, 1, &[]);
+    alert(&world, user, "news");
+    dispatch(&world);
+    let id: Uuid = deliveries(&world)[0]["id"].as_str().unwrap().parse().unwrap();
+    let state = || {
+        let due = world.db.run_blocking(|tx| tx.due_delivery(user, id, at(3)));
+        due.unwrap_or_else(|why: StoreError| panic!("{why}")).unwrap().hook_state
+    };
+    assert_eq!(state(), HookState::Active);
+    world.test.execute(&format!("UPDATE users SET state = 'disabled' WHERE id = {user}"));
+    assert_eq!(state(), HookState::Paused);
 }

@@ -1,11 +1,13 @@
 //! `GET,POST /auth/api-tokens`, `DELETE /auth/api-tokens/{id}`.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use plimsoll_auth::api_tokens::{self, After, MAX_ALLOWED_IPS, NewToken, Scope, Scopes, TokenRecord, Wanted};
 use plimsoll_core_domain::views::{At, json};
 use plimsoll_crypto::OsRandom;
 use plimsoll_crypto::tokens::ApiToken;
+use plimsoll_storage::Tx;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -13,6 +15,7 @@ use uuid::Uuid;
 
 use crate::body::{Body, NoQuery};
 use crate::caller::{SessionCaller, SteppedUp};
+use crate::idempotent::{Asked, OptionalKey, reply};
 use crate::page::{bad_cursor, decode_cursor, encode_cursor, limit, page};
 use crate::problem::{FieldProblem, Problem};
 use crate::schema;
@@ -126,6 +129,7 @@ impl CreateApiToken {
 
 /// Makes an API token. It is shown here and never again; its owner gets a mail.
 #[utoipa::path(
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same on every retry: then there is one token.")),
     request_body = CreateApiToken,
     responses(
         (status = 201, body = schema::NewApiToken),
@@ -145,6 +149,7 @@ impl CreateApiToken {
 pub async fn create(
     state: web::Data<AppState>,
     caller: SteppedUp,
+    key: OptionalKey,
     body: Body<CreateApiToken>,
 ) -> Result<HttpResponse, Problem> {
     let wanted = body.value.into_wanted()?;
@@ -155,10 +160,14 @@ pub async fn create(
     };
     let text = new.token.expose_text();
     let (user, act, policy) = (caller.user, caller.act(&state), state.settings.policy.clone());
-    let made = state.db.run(move |tx| api_tokens::create(tx, &policy, &act, user, &new, wanted)).await?;
-    let record = made.map_err(Problem::from)?;
-    let shown = ShownOnce { token: text.expose_secret(), record: TokenView::from(&record) };
-    Ok(HttpResponse::Created().json(shown))
+    let asked =
+        Asked { route: "POST /auth/api-tokens", path: "/auth/api-tokens", body: &body.raw, secret: true };
+    let made = move |tx: &mut Tx<'_>| {
+        let record = api_tokens::create(tx, &policy, &act, user, &new, wanted)?.map_err(Problem::from)?;
+        let shown = ShownOnce { token: text.expose_secret(), record: TokenView::from(&record) };
+        reply(StatusCode::CREATED, &shown)
+    };
+    key.run(&state, user, asked, made).await
 }
 
 fn place(text: &str) -> Result<After, Problem> {

@@ -1,5 +1,6 @@
 //! `POST /webhooks/inbound`.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
 use chrono::TimeDelta;
 use plimsoll_core_domain::StoreError;
@@ -7,7 +8,8 @@ use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::signals::{HookRules, Sizing};
 use plimsoll_crypto::{OsRandom, WebhookSecret};
-use plimsoll_storage::platform::signals::{HookAuth, HookSettings, InboundHook};
+use plimsoll_storage::Tx;
+use plimsoll_storage::platform::signals::{HookAuth, HookSettings};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
@@ -19,6 +21,7 @@ use super::{
 };
 use crate::body::{Body, NoQuery};
 use crate::caller::SessionCaller;
+use crate::idempotent::{Asked, OptionalKey, reply};
 use crate::problem::Problem;
 use crate::schema;
 use crate::state::AppState;
@@ -78,14 +81,9 @@ impl CreateInboundWebhook {
     }
 }
 
-enum Made {
-    Done(Box<InboundHook>),
-    TooMany,
-    Unreadable,
-}
-
-/// Makes a hook that signals are posted to. Its secret is shown here and never again.
+/// Makes a hook that signals are posted to. Its secret is shown here and never again; its owner gets a mail.
 #[utoipa::path(
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same on every retry: then there is one hook.")),
     request_body = CreateInboundWebhook,
     responses(
         (status = 201, body = InboundWebhookWithSecret),
@@ -105,6 +103,7 @@ enum Made {
 pub async fn create(
     state: web::Data<AppState>,
     caller: SessionCaller,
+    key: OptionalKey,
     _: web::Query<NoQuery>,
     body: Body<CreateInboundWebhook>,
 ) -> Result<HttpResponse, Problem> {
@@ -114,34 +113,31 @@ pub async fn create(
     }
     let (id, secret) = (state.ids.order_id().0, WebhookSecret::generate(&mut OsRandom));
     let text = secret.expose_text();
-    let (user, now, keys) = (caller.user, state.clock.now(), state.keys.clone());
+    let (user, act, mail, keys) =
+        (caller.user, caller.act(&state), state.ids.request_id(), state.keys.clone());
+    let now = act.at;
     let detail =
         json!({ "hook_id": id, "name": settings.name, "environment": settings.environment.as_str() });
     let entry = caller.audit("hook.create", AuditOutcome::Success, now, detail);
-    let made = state
-        .db
-        .run(move |tx| {
-            if tx.count_hooks(user)? >= MAX_HOOKS {
-                return Ok(Made::TooMany);
-            }
-            let Ok(secret) = sealed(tx, &keys.ring, (user, id), &secret, now)? else {
-                return Ok(Made::Unreadable);
-            };
-            let hook = tx.insert_hook(user, id, &settings, Some(&secret), now)?;
-            let lost = || StoreError::inconsistent("inbound_hooks", "id", id, "not there after its insert");
-            let hook = hook.ok_or_else(lost)?;
-            tx.append_audit(Some(user), &entry)?;
-            Ok::<_, StoreError>(Made::Done(Box::new(hook)))
-        })
-        .await?;
-    match made {
-        Made::Done(hook) => Ok(HttpResponse::Created().json(InboundWebhookWithSecret {
-            secret: text.expose_secret().to_owned(),
-            webhook: view(&state, &hook),
-        })),
-        Made::TooMany => {
-            Err(Problem::new("too_many_webhooks", format!("at most {MAX_HOOKS} webhooks; delete one first")))
+    let public_url = state.settings.public_url.clone();
+    let asked =
+        Asked { route: "POST /webhooks/inbound", path: "/webhooks/inbound", body: &body.raw, secret: true };
+    let made = move |tx: &mut Tx<'_>| {
+        if tx.count_hooks(user)? >= MAX_HOOKS {
+            let detail = format!("at most {MAX_HOOKS} webhooks; delete one first");
+            return Err(Problem::new("too_many_webhooks", detail));
         }
-        Made::Unreadable => Err(unreadable()),
-    }
+        let Ok(secret) = sealed(tx, &keys.ring, (user, id), &secret, now)? else { return Err(unreadable()) };
+        let hook = tx.insert_hook(user, id, &settings, Some(&secret), now)?;
+        let lost = || StoreError::inconsistent("inbound_hooks", "id", id, "not there after its insert");
+        let hook = hook.ok_or_else(lost)?;
+        tx.tell_of_hook(&hook, mail, &act)?;
+        tx.append_audit(Some(user), &entry)?;
+        let shown = InboundWebhookWithSecret {
+            secret: text.expose_secret().to_owned(),
+            webhook: view(&public_url, &hook),
+        };
+        reply(StatusCode::CREATED, &shown)
+    };
+    key.run(&state, user, asked, made).await
 }

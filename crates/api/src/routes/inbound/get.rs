@@ -31,5 +31,5 @@ pub async fn get(
 ) -> Result<HttpResponse, Problem> {
     let (user, id) = (caller.user, hook_id(&path)?);
     let hook = state.db.read(move |tx| tx.hook(user, id)).await?.ok_or_else(none)?;
-    Ok(HttpResponse::Ok().json(view(&state, &hook)))
+    Ok(HttpResponse::Ok().json(view(&state.settings.public_url, &hook)))
 }

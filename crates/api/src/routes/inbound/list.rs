@@ -59,6 +59,6 @@ pub async fn list(
     let more = i64::try_from(hooks.len()).is_ok_and(|rows| rows > wanted);
     hooks.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
     let next = hooks.last().filter(|_| more).map(|hook| encode_cursor("hooks", &hook.id.to_string()));
-    let rows: Vec<String> = hooks.iter().map(|hook| json(&view(&state, hook))).collect();
+    let rows: Vec<String> = hooks.iter().map(|hook| json(&view(&state.settings.public_url, hook))).collect();
     Ok(page("/webhooks/inbound", request.query_string(), &rows, next))
 }

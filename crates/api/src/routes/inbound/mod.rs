@@ -27,7 +27,6 @@ use uuid::Uuid;
 use crate::body::{DecimalText, Decimals};
 use crate::problem::{FieldProblem, Problem};
 use crate::signals::proof::{SECRET, place};
-use crate::state::AppState;
 
 /// Most hooks of a user.
 const MAX_HOOKS: i64 = 100;
@@ -92,8 +91,8 @@ pub struct InboundWebhookWithSecret {
     webhook: InboundWebhook,
 }
 
-fn view(state: &AppState, hook: &InboundHook) -> InboundWebhook {
-    let base = state.settings.public_url.trim_end_matches('/');
+fn view(public_url: &str, hook: &InboundHook) -> InboundWebhook {
+    let base = public_url.trim_end_matches('/');
     let (settings, rules) = (&hook.settings, &hook.settings.rules);
     InboundWebhook {
         id: hook.id,

@@ -135,5 +135,5 @@ pub async fn patch(
             Ok::<_, StoreError>(changed)
         })
         .await?;
-    Ok(HttpResponse::Ok().json(view(&state, &changed.ok_or_else(none)?)))
+    Ok(HttpResponse::Ok().json(view(&state.settings.public_url, &changed.ok_or_else(none)?)))
 }

@@ -1,9 +1,10 @@
 //! `POST /webhooks/outbound`.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
 use plimsoll_crypto::{OsRandom, WebhookSecret};
+use plimsoll_storage::Tx;
 use plimsoll_storage::platform::outbound::{Created, HookChange, HookState, MAX_HOOKS, NewHook};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use utoipa::ToSchema;
 use super::{OutboundWebhook, OutboundWebhookWithSecret, description, events, target, unreadable};
 use crate::body::{Body, NoQuery};
 use crate::caller::SessionCaller;
+use crate::idempotent::{Asked, OptionalKey, reply};
 use crate::problem::Problem;
 use crate::schema;
 use crate::state::AppState;
@@ -33,8 +35,9 @@ pub struct CreateOutboundWebhook {
 }
 
 /// Makes a webhook: what happens from now on is posted to it, signed as Standard Webhooks says. Its secret is shown here
-/// and never again.
+/// and never again. It wants a factor proven a moment ago; its owner gets a mail.
 #[utoipa::path(
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same on every retry: then there is one webhook.")),
     request_body = CreateOutboundWebhook,
     responses(
         (status = 201, body = OutboundWebhookWithSecret),
@@ -54,6 +57,7 @@ pub struct CreateOutboundWebhook {
 pub async fn create(
     state: web::Data<AppState>,
     caller: SessionCaller,
+    key: OptionalKey,
     _: web::Query<NoQuery>,
     body: Body<CreateOutboundWebhook>,
 ) -> Result<HttpResponse, Problem> {
@@ -71,35 +75,35 @@ pub async fn create(
         events: events(&wanted.events)?,
         secret: WebhookSecret::generate(&mut OsRandom),
     };
+    caller.prove(&state).await?;
     let (secret, enabled) = (new.secret.expose_text(), wanted.enabled.unwrap_or(true));
-    let (user, now) = (caller.user, state.clock.now());
+    let (user, act, mail) = (caller.user, caller.act(&state), state.ids.request_id());
     let detail = json!({ "hook_id": new.id, "description": new.name, "host": host, "events": new.events.names(), "enabled": enabled });
-    let entry = caller.audit("webhook.create", AuditOutcome::Success, now, detail);
-    let made = state
-        .db
-        .run(move |tx| {
-            let mut made = tx.create_outbound_hook(user, &new, now)?;
-            if let Created::Done(hook) = &mut made {
-                if !enabled {
-                    let paused = HookChange { state: Some(HookState::Paused), ..HookChange::default() };
-                    if let Some((_, changed)) = tx.change_outbound_hook(user, new.id, &paused, now)? {
-                        *hook = changed;
-                    }
-                }
-                AuditLog::append_audit(tx, Some(user), &entry)?;
+    let entry = caller.audit("webhook.create", AuditOutcome::Success, act.at, detail);
+    let asked =
+        Asked { route: "POST /webhooks/outbound", path: "/webhooks/outbound", body: &body.raw, secret: true };
+    let made = move |tx: &mut Tx<'_>| {
+        let mut hook = match tx.create_outbound_hook(user, &new, act.at)? {
+            Created::Done(hook) => hook,
+            Created::TooMany => {
+                let detail = format!("at most {MAX_HOOKS} webhooks; delete one first");
+                return Err(Problem::new("too_many_webhooks", detail));
             }
-            Ok::<_, StoreError>(made)
-        })
-        .await?;
-    match made {
-        Created::Done(hook) => Ok(HttpResponse::Created().json(OutboundWebhookWithSecret {
+            Created::Unreadable => return Err(unreadable()),
+        };
+        if !enabled {
+            let paused = HookChange { state: Some(HookState::Paused), ..HookChange::default() };
+            if let Some((_, changed)) = tx.change_outbound_hook(user, new.id, &paused, act.at)? {
+                hook = changed;
+            }
+        }
+        tx.tell_of_webhook(&hook, &host, false, mail, &act)?;
+        AuditLog::append_audit(tx, Some(user), &entry)?;
+        let shown = OutboundWebhookWithSecret {
             secret: secret.expose_secret().to_owned(),
             webhook: OutboundWebhook::from(&hook),
-        })),
-        Created::TooMany => {
-            let detail = format!("at most {MAX_HOOKS} webhooks; delete one first");
-            Err(Problem::new("too_many_webhooks", detail))
-        }
-        Created::Unreadable => Err(unreadable()),
-    }
+        };
+        reply(StatusCode::CREATED, &shown)
+    };
+    key.run(&state, user, asked, made).await
 }

@@ -37,7 +37,8 @@ pub struct OutboundWebhook {
     enabled: bool,
     /// `active`, `paused` (not enabled) or `disabled` (by the server).
     state: &'static str,
-    /// Why it was disabled: `gone` (its receiver answered 410) or `failing` (nothing was delivered for days).
+    /// Why it gets nothing: `gone` (its receiver answered 410), `failing` (nothing was delivered for days) or `locked_out`
+    /// (the password was reset, or everybody was signed out).
     state_reason: Option<String>,
     /// Until when the secret before the present one signs too.
     #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]

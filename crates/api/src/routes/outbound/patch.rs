@@ -29,7 +29,8 @@ pub struct PatchOutboundWebhook {
     enabled: Option<bool>,
 }
 
-/// Changes a webhook. Making a paused or disabled one active again begins with what happens from then on.
+/// Changes a webhook. Making a paused or disabled one active again begins with what happens from then on. Another address,
+/// and making it active, want a factor proven a moment ago; of another address its owner gets a mail.
 #[utoipa::path(
     params(("id" = String, Path, description = "The webhook's id.")),
     request_body = PatchOutboundWebhook,
@@ -64,20 +65,27 @@ pub async fn patch(
         events: wanted.events.as_deref().map(events).transpose()?,
         state: wanted.enabled.map(|enabled| if enabled { HookState::Active } else { HookState::Paused }),
     };
-    let (user, now) = (caller.user, state.clock.now());
+    if change.url.is_some() || change.state == Some(HookState::Active) {
+        caller.prove(&state).await?;
+    }
+    let (user, act, mail) = (caller.user, caller.act(&state), state.ids.request_id());
+    let host = target.as_ref().map(|target| target.host().to_owned());
     let detail = json!({
         "hook_id": hook,
         "description": change.name,
-        "host": target.as_ref().map(|target| target.host()),
+        "host": host,
         "events": change.events.as_ref().map(|events| events.names()),
         "enabled": wanted.enabled,
     });
-    let entry = caller.audit("webhook.change", AuditOutcome::Success, now, detail);
+    let entry = caller.audit("webhook.change", AuditOutcome::Success, act.at, detail);
     let changed = state
         .db
         .run(move |tx| {
-            let changed = tx.change_outbound_hook(user, hook, &change, now)?;
-            if changed.is_some() {
+            let changed = tx.change_outbound_hook(user, hook, &change, act.at)?;
+            if let Some((before, after)) = &changed {
+                if let Some(host) = host.filter(|_| before.url != after.url) {
+                    tx.tell_of_webhook(after, &host, true, mail, &act)?;
+                }
                 AuditLog::append_audit(tx, Some(user), &entry)?;
             }
             Ok::<_, StoreError>(changed)

@@ -8,7 +8,7 @@ use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::outbound::{TEST, message_id, test_body};
 use plimsoll_core_domain::stream::StreamId;
 use plimsoll_reliability::webhooks::{Message, Outcome};
-use plimsoll_storage::platform::outbound::{AttemptNote, DeliveryState};
+use plimsoll_storage::platform::outbound::{AttemptNote, DeliveryState, LOG_OF_HOOK};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -22,6 +22,9 @@ use crate::state::AppState;
 
 /// Tests of one user.
 const TESTS: Limit = Limit::new(10, TimeDelta::minutes(1), 10);
+
+/// Rows of a long log that a test deletes.
+const CUT_AT_ONCE: usize = 10;
 
 /// What came of a test.
 #[derive(Serialize, ToSchema)]
@@ -115,6 +118,7 @@ pub async fn test(
             // Deleted meanwhile: then there is no log either.
             if tx.insert_test_delivery(user, hook, delivery, TEST, &body, now)? {
                 tx.note_delivery_attempt(user, delivery, &note, ended, after)?;
+                tx.cut_delivery_log(user, hook, LOG_OF_HOOK, CUT_AT_ONCE)?;
             }
             Ok::<_, StoreError>(())
         })

@@ -67,6 +67,23 @@ fn all() -> Vec<(Mail, &'static str)> {
             "Your broker refuses",
         ),
         (
+            Mail::WebhookAdded {
+                name: "bot".to_owned(),
+                host: "hooks.example".to_owned(),
+                moved: true,
+                circumstances: here(),
+            },
+            "A webhook was added",
+        ),
+        (
+            Mail::SignalHookAdded {
+                name: "sma cross".to_owned(),
+                environment: "paper".to_owned(),
+                circumstances: here(),
+            },
+            "A hook for signals was added",
+        ),
+        (
             Mail::WebhookDisabled {
                 name: "bot".to_owned(),
                 host: "hooks.example".to_owned(),

@@ -223,10 +223,11 @@ impl Tx<'_> {
         now: DateTime<Utc>,
     ) -> Result<Option<DueDelivery>, StoreError> {
         let row = prepared(
-            "SELECT d.hook_id, h.url, h.state AS hook_state, d.state, d.body, h.secret, \
-             CASE WHEN h.old_secret_until > ? THEN h.old_secret END AS old_secret \
+            // Of a user who is disabled nothing is posted either.
+            "SELECT d.hook_id, h.url, CASE WHEN u.state = 'active' THEN h.state ELSE 'paused' END AS hook_state, d.state, \
+             d.body, h.secret, CASE WHEN h.old_secret_until > ? THEN h.old_secret END AS old_secret \
              FROM outbound_deliveries d JOIN outbound_hooks h ON h.user_id = d.user_id AND h.id = d.hook_id \
-             WHERE d.user_id = ? AND d.id = ?",
+             JOIN users u ON u.id = d.user_id WHERE d.user_id = ? AND d.id = ?",
         )
         .bind::<Timestamptz, _>(now)
         .bind::<BigInt, _>(user.0)

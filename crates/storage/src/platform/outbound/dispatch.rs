@@ -18,6 +18,14 @@ use crate::db::prepared::prepared;
 
 /// Events of one hook that are dispatched in one transaction.
 pub const EVENTS_AT_ONCE: usize = 256;
+/// Messages of one hook that may wait to be posted. What happens beyond them waits in the stream.
+pub const PENDING_OF_HOOK: usize = 500;
+/// Messages of all hooks of one user that may wait to be posted.
+pub const PENDING_OF_USER: usize = 4_000;
+/// Finished messages that a hook's log keeps, the newest.
+pub const LOG_OF_HOOK: usize = 5_000;
+/// After so many events of the stream the log is cut to its length again.
+const CUT_EVERY: i64 = 1_000;
 
 #[derive(QueryableByName)]
 struct Behind {
@@ -52,8 +60,10 @@ pub struct Dispatched {
     pub hook: Uuid,
     /// Messages that were made.
     pub messages: usize,
-    /// Whether the stream goes on beyond what was looked at.
+    /// Whether the stream goes on beyond what was looked at, and there is room for more.
     pub more: bool,
+    /// Whether it is time to cut the hook's log: [`cut_delivery_log`](Tx::cut_delivery_log).
+    pub cut: bool,
 }
 
 /// One delivery about to be written.
@@ -117,7 +127,8 @@ impl Tx<'_> {
 
     /// Dispatches what has happened for the first hook behind (user, hook) that lags behind its user's stream and that
     /// nobody else is at: deliveries and jobs are written, and the hook's place moves, together. `None` when there is no
-    /// such hook. What is missing from the stream is told by a message of its own.
+    /// such hook. What is missing from the stream is told by a message of its own. While [`PENDING_OF_HOOK`] messages of the
+    /// hook or [`PENDING_OF_USER`] of its owner wait, its place stays.
     ///
     /// # Errors
     /// The store's own.
@@ -142,6 +153,10 @@ impl Tx<'_> {
         };
         let (user, stream) = (UserId(hook.user_id), StreamId::User(UserId(hook.user_id)));
         let epoch = hook.now_epoch;
+        let room = self.room_for_deliveries(user, hook.id)?;
+        if room == 0 {
+            return Ok(Some(Dispatched { user, hook: hook.id, messages: 0, more: false, cut: false }));
+        }
         let mut made = Vec::new();
         let mut gap = |upto: i64, gap: Gap| {
             made.push(Made {
@@ -154,7 +169,7 @@ impl Tx<'_> {
         let upto = if hook.epoch == epoch {
             let wanted = filter(&hook.events)
                 .map_err(|why| StoreError::inconsistent("outbound_hooks", "events", hook.id, why))?;
-            let events = self.stream_events(stream, hook.off, EVENTS_AT_ONCE)?;
+            let events = self.stream_events(stream, hook.off, EVENTS_AT_ONCE.min(room))?;
             let first = events.first().map_or(hook.head + 1, |event| event.offset);
             if first > hook.off + 1 {
                 gap(first - 1, Gap::TooOld { from: hook.off + 1, to: first - 1 });
@@ -178,7 +193,64 @@ impl Tx<'_> {
             .bind::<SqlUuid, _>(hook.id)
             .execute(self.conn())
             .store()?;
-        Ok(Some(Dispatched { user, hook: hook.id, messages, more: upto < hook.head }))
+        let cut = hook.epoch != epoch || upto / CUT_EVERY != hook.off / CUT_EVERY;
+        Ok(Some(Dispatched { user, hook: hook.id, messages, more: upto < hook.head, cut }))
+    }
+
+    /// How many more messages of a hook may wait.
+    fn room_for_deliveries(&mut self, user: UserId, hook: Uuid) -> Result<usize, StoreError> {
+        #[derive(QueryableByName)]
+        struct Waiting {
+            #[diesel(sql_type = BigInt)]
+            of_hook: i64,
+            #[diesel(sql_type = BigInt)]
+            of_user: i64,
+        }
+        let most = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);
+        let waiting = prepared(
+            "SELECT (SELECT count(*) FROM (SELECT FROM outbound_deliveries \
+               WHERE user_id = ? AND hook_id = ? AND state = 'pending' LIMIT ?) h) AS of_hook, \
+             (SELECT count(*) FROM (SELECT FROM outbound_deliveries \
+               WHERE user_id = ? AND state = 'pending' LIMIT ?) u) AS of_user",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(hook)
+        .bind::<BigInt, _>(most(PENDING_OF_HOOK))
+        .bind::<BigInt, _>(user.0)
+        .bind::<BigInt, _>(most(PENDING_OF_USER))
+        .get_result::<Waiting>(self.conn())
+        .store()?;
+        let left = (most(PENDING_OF_HOOK) - waiting.of_hook).min(most(PENDING_OF_USER) - waiting.of_user);
+        Ok(usize::try_from(left).unwrap_or(0))
+    }
+
+    /// Deletes the oldest finished deliveries of a hook beyond the newest `keep` deliveries, at most `limit`. Answers how
+    /// many went.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn cut_delivery_log(
+        &mut self,
+        user: UserId,
+        hook: Uuid,
+        keep: usize,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        prepared(
+            "DELETE FROM outbound_deliveries WHERE ctid = ANY(ARRAY(SELECT d.ctid FROM outbound_deliveries d, \
+               (SELECT created_at, id FROM outbound_deliveries WHERE user_id = ? AND hook_id = ? \
+                 ORDER BY created_at DESC, id DESC OFFSET ? LIMIT 1) AS oldest \
+               WHERE d.user_id = ? AND d.hook_id = ? AND (d.created_at, d.id) <= (oldest.created_at, oldest.id) \
+                 AND d.state <> 'pending' ORDER BY d.created_at, d.id LIMIT ? FOR UPDATE OF d SKIP LOCKED))",
+        )
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(hook)
+        .bind::<BigInt, _>(i64::try_from(keep).unwrap_or(i64::MAX))
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(hook)
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .execute(self.conn())
+        .store()
     }
 
     fn insert_deliveries(

@@ -400,6 +400,29 @@ impl Tx<'_> {
         .transpose()
     }
 
+    /// Tells the owner by mail that events are posted to a new address: of a new hook, or of one that was `moved`. `mail` is
+    /// the mail's id.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn tell_of_webhook(
+        &mut self,
+        hook: &OutboundHook,
+        host: &str,
+        moved: bool,
+        mail: Uuid,
+        act: &Act,
+    ) -> Result<(), StoreError> {
+        let text = Mail::WebhookAdded {
+            name: hook.name.clone(),
+            host: host.to_owned(),
+            moved,
+            circumstances: act.into(),
+        };
+        let Some(owner) = self.user_by_id(hook.user_id)? else { return Ok(()) };
+        self.post_mail(mail, &owner.email, Some(hook.user_id), &text, act.at)
+    }
+
     /// Tells the owner, by mail and by an event, that a hook was disabled, and records it. `host` is the host of its
     /// address, `mail` the mail's id.
     ///

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use deliveries::{AttemptNote, Delivery, DeliveryState, DueDelivery, Failing};
-pub use dispatch::{Dispatched, EVENTS_AT_ONCE};
+pub use dispatch::{Dispatched, EVENTS_AT_ONCE, LOG_OF_HOOK, PENDING_OF_HOOK, PENDING_OF_USER};
 pub use hooks::{Created, DisabledFor, HookChange, NewHook, Rotated};
 
 /// The queue of jobs that post messages.

@@ -6,6 +6,7 @@ mod keep;
 mod list;
 mod log;
 mod silent;
+mod told;
 
 pub use act::{Ground, PendingSignal};
 pub use hooks::{Door, HookAuth, HookSettings, InboundHook, NewSecret, Secrets};
