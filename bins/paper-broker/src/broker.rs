@@ -372,6 +372,7 @@ fn serve(
                     .configure(sim::routes)
                     .route("/stream", web::get().to(http::stream))
                     .service(web::scope("/v2").default_service(web::to(http::trading)))
+                    .service(web::scope("/v1beta3").default_service(web::to(http::trading)))
                     .default_service(web::to(http::nowhere))
             })
             .workers(workers.max(1))

@@ -149,12 +149,16 @@ impl<'r> Exchange<'r> {
             Err(refusal) => return Fate::Answer(refusal.into()),
         };
         let path = request.path();
-        let found = Endpoint::find(request.method().as_str(), path.strip_prefix("/v2/").unwrap_or_default());
+        let of_data = || path.strip_prefix('/').filter(|rest| rest.starts_with("v1beta3/"));
+        let rest = path.strip_prefix("/v2/").or_else(of_data).unwrap_or_default();
+        let found = Endpoint::find(request.method().as_str(), rest);
+        // Alpaca's market data are another service with limits of its own.
+        let of_trading = !matches!(found, Ok(Endpoint::LatestTrades));
         let mut subject = Subject::of(&params, &body);
         self.entry.client_order_ids.clone_from(&subject.client_order_ids);
         self.entry.client_order_id = subject.client_order_ids.first().cloned();
         self.entry.symbol.clone_from(&subject.symbol);
-        if let Some(limit) = &self.shared.rate_limit {
+        if let Some(limit) = self.shared.rate_limit.as_ref().filter(|_| of_trading) {
             let allowance = limit.count(account, self.entry.at);
             self.allowance = Some(allowance);
             if allowance.exceeded {

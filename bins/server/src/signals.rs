@@ -8,7 +8,7 @@ use plimsoll_api::gateway::TradingGateway;
 use plimsoll_api::signals::act::{
     ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_next, read_again, refuse,
 };
-use plimsoll_api::signals::facts::{NoFacts, asked, known};
+use plimsoll_api::signals::facts::{Facts, NoFacts, asked, known};
 use plimsoll_api::state::IdSource;
 use plimsoll_auth::{Act, ClientInfo};
 use plimsoll_core_domain::Clock;
@@ -20,8 +20,8 @@ use plimsoll_storage::{Db, Tx};
 
 use crate::workers::JobParts;
 
-/// Threads that do them.
-const THREADS: usize = 2;
+/// Threads that do them. Each may wait for a broker.
+const THREADS: usize = 6;
 
 /// What following signals up needs of the rest of the server.
 pub struct SignalParts {
@@ -65,6 +65,8 @@ struct ActOnSignal {
 enum Next {
     Decided,
     LookAgain,
+    /// Once the broker was asked for a price.
+    Ask,
 }
 
 impl ActOnSignal {
@@ -74,7 +76,7 @@ impl ActOnSignal {
         hook: InboundHook,
         signal: &PendingSignal,
     ) -> Result<Asked, Refusal> {
-        let (message, symbol) = read_again(&signal.body)?;
+        let (message, symbol) = read_again(&signal.body, &hook.settings.rules)?;
         let ip = signal.ip.as_deref().and_then(|ip| ip.parse().ok());
         let act =
             Act { client: ClientInfo::new(ip, None), request_id: None, session: None, at: self.clock.now() };
@@ -125,41 +127,43 @@ impl Handler<Db> for ActOnSignal {
         })?;
         let Some((signal, hook)) = seen else { return context.finish(&Settlement::Done) };
         let lapsed = self.lapsed(context, &hook, &signal);
+        let (hook_id, received_at) = (hook.id, signal.received_at);
         let asked_for = match self.asked(&payload, hook, &signal) {
             Ok(asked) => asked,
-            Err(why) => return Err(JobFailure::permanent(format!("a stored signal does not read: {why}"))),
+            // Its owner is to see it; nothing else will ever come of it.
+            Err(why) => {
+                tracing::error!(%why, signal.id = %id, hook.id = %hook_id, %received_at, "A stored signal does not read.");
+                return context.settle_with(|tx| {
+                    let outcome = Outcome { refusal: Some(why), ..Outcome::default() };
+                    tx.settle_signal(user, id, &outcome, self.clock.now())?;
+                    Ok(Settlement::Done)
+                });
+            }
         };
         let sizing = asked_for.hook.settings.rules.sizing;
-        let facts = match lapsed {
-            Some(refusal) => Err(refusal),
-            None => match known(&*self.gateway, user, &asked_for.symbol, &sizing) {
-                Some(facts) => Ok(facts),
-                None => {
-                    let call = asked(&*self.gateway, user, &asked_for.symbol, &sizing);
-                    match context.wait(context.timings().broker_call, call) {
-                        Ok(Ok(facts)) => Ok(facts),
-                        Ok(Err(NoFacts::Refused(refusal))) => Err(refusal),
-                        Ok(Err(NoFacts::Away { retry_after })) => {
-                            let after = retry_after.max(context.timings().signal_look);
-                            return context.finish(&Settlement::Snooze { after: after.min(LONGEST_SNOOZE) });
-                        }
-                        Err(_) => return context.finish(&look()),
-                    }
-                }
-            },
+        let known = match lapsed {
+            Some(refusal) => Some(Err(refusal)),
+            None => known(&*self.gateway, user, &asked_for.symbol, &sizing).map(Ok),
         };
-        context.transaction(|tx: &mut Tx<'_>| {
-            tx.lock_trading_account(user)?;
-            let next = match tx.pending_signal(user, id)? {
-                None => Next::Decided,
-                Some(signal) => self.act(tx, &asked_for, &signal, &facts)?,
-            };
-            let settlement = match next {
-                Next::Decided => Settlement::Done,
-                Next::LookAgain => look(),
-            };
-            context.settle(tx, settlement)
-        })
+        if let Some(known) = known
+            && let Some(settled) = self.look(context, &asked_for, &known, false)?
+        {
+            return Ok(settled);
+        }
+        let call = asked(&*self.gateway, user, &asked_for.symbol, &sizing);
+        let facts = match context.wait(context.timings().broker_call, call) {
+            Ok(Ok(facts)) => Ok(facts),
+            Ok(Err(NoFacts::Refused(refusal))) => Err(refusal),
+            Ok(Err(NoFacts::Away { retry_after })) => {
+                let after = retry_after.max(context.timings().signal_look);
+                return context.finish(&Settlement::Snooze { after: after.min(LONGEST_SNOOZE) });
+            }
+            Err(_) => return context.finish(&look()),
+        };
+        match self.look(context, &asked_for, &facts, true)? {
+            Some(settled) => Ok(settled),
+            None => context.finish(&look()),
+        }
     }
 }
 
@@ -167,12 +171,37 @@ impl Handler<Db> for ActOnSignal {
 const LONGEST_SNOOZE: Duration = Duration::from_secs(5);
 
 impl ActOnSignal {
+    /// Decides by what is known, and settles the job with it; `None` when the broker is to be asked first and nothing was
+    /// written. What it says is written in any case once it was `asked`.
+    fn look(
+        &self,
+        context: &JobContext<'_, Db>,
+        asked_for: &Asked,
+        facts: &Result<Facts, Refusal>,
+        asked: bool,
+    ) -> Result<Option<Settled>, JobFailure> {
+        let user = asked_for.hook.user;
+        context.transaction(|tx: &mut Tx<'_>| {
+            tx.lock_trading_account(user)?;
+            let next = match tx.pending_signal(user, asked_for.signal)? {
+                None => Next::Decided,
+                Some(signal) => self.act(tx, asked_for, &signal, facts)?,
+            };
+            let settlement = match next {
+                Next::Decided => Settlement::Done,
+                Next::Ask if !asked => return Ok(None),
+                Next::Ask | Next::LookAgain => Settlement::Snooze { after: context.timings().signal_look },
+            };
+            context.settle(tx, settlement).map(Some)
+        })
+    }
+
     fn act(
         &self,
         tx: &mut Tx<'_>,
         asked: &Asked,
         signal: &PendingSignal,
-        facts: &Result<plimsoll_api::signals::facts::Facts, Refusal>,
+        facts: &Result<Facts, Refusal>,
     ) -> Result<Next, JobFailure> {
         let ids = &*self.client_order_ids;
         let decision = match (facts, signal.order.zip(signal.target)) {
@@ -183,6 +212,7 @@ impl ActOnSignal {
         Ok(match decision {
             Decision::Made { outcome, .. } if !outcome.pending => Next::Decided,
             Decision::Made { .. } | Decision::Later => Next::LookAgain,
+            Decision::Ask => Next::Ask,
         })
     }
 }

@@ -9,6 +9,7 @@ use reqwest::Url;
 const PAPER_HOST: &str = "paper-api.alpaca.markets";
 const LIVE_HOST: &str = "api.alpaca.markets";
 const ALPACA_DOMAIN: &str = "alpaca.markets";
+const DATA_HOST: &str = "data.alpaca.markets";
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +125,7 @@ impl AlpacaTimings {
 pub struct AlpacaConfig {
     base_url: Url,
     stream_url: Url,
+    data_url: Url,
     environment: Environment,
     /// Every duration.
     pub timings: AlpacaTimings,
@@ -137,7 +139,8 @@ pub struct AlpacaConfig {
 
 impl AlpacaConfig {
     /// `base_url` is scheme and host (`https://paper-api.alpaca.markets`); a trailing slash and `/v2` are taken off. The
-    /// stream's address follows from it: `wss://…/stream`.
+    /// stream's address follows from it: `wss://…/stream`; market data come from Alpaca's host for them, or, at any other
+    /// place, from there.
     ///
     /// # Errors
     /// No such address, an unencrypted one that is not loopback, or Alpaca's host for the other environment.
@@ -157,9 +160,14 @@ impl AlpacaConfig {
         let scheme = if base_url.scheme() == "https" { "wss" } else { "ws" };
         stream_url.set_scheme(scheme).expect("https and wss are both special schemes");
         stream_url.set_path("/stream");
+        let mut data_url = base_url.clone();
+        if is_alpaca(&base_url) {
+            data_url.set_host(Some(DATA_HOST)).expect("the constant is a host");
+        }
         Ok(Self {
             base_url,
             stream_url,
+            data_url,
             environment,
             timings: AlpacaTimings::default(),
             reserve_for_cancels: 20,
@@ -221,6 +229,18 @@ impl AlpacaConfig {
             return Err(ConfigError::KeyEnvironment { expected, environment: self.environment });
         }
         Ok(())
+    }
+
+    /// Where market data come from: scheme, host and port.
+    #[must_use]
+    pub fn data_url(&self) -> &str {
+        self.data_url.as_str()
+    }
+
+    pub(crate) fn data_endpoint<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.data_url.clone();
+        url.path_segments_mut().expect("http addresses have a path").clear().extend(segments);
+        url
     }
 
     pub(crate) fn endpoint<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
@@ -304,6 +324,8 @@ mod tests {
         ] {
             let config = AlpacaConfig::new(base, Environment::Paper).unwrap();
             assert_eq!((config.base_url(), config.stream_url()), (wanted, stream), "{base}");
+            let data = if base.contains("alpaca.markets") { "https://data.alpaca.markets/" } else { wanted };
+            assert_eq!(config.data_url(), data, "{base}");
         }
     }
 

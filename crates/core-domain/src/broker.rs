@@ -336,6 +336,21 @@ pub trait TradeSink: Send + Sync {
     fn disconnected(&self, reason: String, retry_in: Duration) -> BoxFuture<'_, ()>;
 }
 
+/// What an instrument last traded at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastTrade {
+    /// Of one unit.
+    pub price: Price,
+    /// When, by the broker's clock.
+    pub at: DateTime<Utc>,
+}
+
+/// Prices of the market, beside the broker itself: what fails here says nothing about it.
+pub trait Quotes: Send + Sync {
+    /// The last trade of an instrument. [`BrokerError::NotFound`]: none is known.
+    fn last_trade<'a>(&'a self, symbol: &'a Symbol) -> BoxFuture<'a, Result<LastTrade, BrokerError>>;
+}
+
 /// A broker, for one account's credentials.
 ///
 /// Every call has a time-out of its own and never sends anything twice by itself.
@@ -381,6 +396,10 @@ pub trait Broker: Send + Sync {
         &'a self,
         query: &'a HistoryQuery,
     ) -> BoxFuture<'a, Result<PortfolioHistory, BrokerError>>;
+    /// Prices of the market, where the broker has them.
+    fn quotes(&self) -> Option<&dyn Quotes> {
+        None
+    }
     /// Follows the order stream, connecting again and again; ends only when dropped or when the credentials are refused.
     fn follow<'a>(&'a self, sink: &'a dyn TradeSink) -> BoxFuture<'a, BrokerError>;
 }

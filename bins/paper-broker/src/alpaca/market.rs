@@ -1,6 +1,10 @@
-use chrono::{Datelike, NaiveDate};
+use std::collections::BTreeMap;
+
+use chrono::{Datelike, NaiveDate, SecondsFormat};
 use plimsoll_paper_exchange::order::AssetClass;
 use plimsoll_paper_exchange::{Refusal, calendar};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::engine::World;
 use crate::wire::{Answer, Call, Params};
@@ -39,6 +43,48 @@ pub(super) fn clock(world: &mut World) -> Answer {
 pub(super) fn calendar(world: &mut World, call: &Call) -> Answer {
     let today = calendar::date_of(world.now());
     range(&call.params, today).map(|(start, end)| Answer::ok(&calendar::rows(start, end))).into()
+}
+
+/// The last print of each symbol; one that is not known is left out, as Alpaca's market data do.
+pub(super) fn latest_trades(world: &mut World, call: &Call) -> Answer {
+    let mut trades = BTreeMap::new();
+    for symbol in call.params.list("symbols").into_iter().take(MAX_SYMBOLS) {
+        if let Some(quote) = world.exchange.quote(&symbol) {
+            // Prices of market data are JSON numbers.
+            let price = RawValue::from_string(quote.last.normalize().to_string());
+            let trade = Trade {
+                t: quote.at.to_rfc3339_opts(SecondsFormat::Nanos, true),
+                x: "V",
+                p: price.expect("a decimal's text is a JSON number"),
+                s: 100,
+                c: ["@"],
+                i: quote.at.timestamp_micros(),
+                z: "A",
+            };
+            trades.insert(symbol, trade);
+        }
+    }
+    Answer::ok(&Trades { trades })
+}
+
+/// The most symbols of one question.
+const MAX_SYMBOLS: usize = 100;
+
+#[derive(Serialize)]
+struct Trades {
+    trades: BTreeMap<String, Trade>,
+}
+
+/// A trade with the names of Alpaca's market data: time, exchange, price, size, conditions, id, tape.
+#[derive(Serialize)]
+struct Trade {
+    t: String,
+    x: &'static str,
+    p: Box<RawValue>,
+    s: u32,
+    c: [&'static str; 1],
+    i: i64,
+    z: &'static str,
 }
 
 fn range(params: &Params, today: NaiveDate) -> Result<(NaiveDate, NaiveDate), Refusal> {

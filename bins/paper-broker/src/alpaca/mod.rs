@@ -24,6 +24,7 @@ pub(crate) fn serve(world: &mut World, endpoint: &Endpoint, call: &Call) -> Answ
         Endpoint::Asset(symbol) => market::asset(world, symbol),
         Endpoint::Clock => market::clock(world),
         Endpoint::Calendar => market::calendar(world, call),
+        Endpoint::LatestTrades => market::latest_trades(world, call),
         Endpoint::Submit => orders::submit(world, call),
         Endpoint::Orders => orders::list(world, call),
         Endpoint::Order(id) => orders::show(world, call, *id),

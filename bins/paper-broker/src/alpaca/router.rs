@@ -15,6 +15,8 @@ pub(crate) enum Endpoint {
     Asset(String),
     Clock,
     Calendar,
+    /// Market data: the last trades of symbols.
+    LatestTrades,
     Submit,
     Orders,
     Order(Uuid),
@@ -49,7 +51,7 @@ pub(crate) enum Lost {
 }
 
 impl Endpoint {
-    /// Reads a path that follows `/v2/`, percent-encoded as it came. A symbol may hold slashes (`positions/BTC/USD`).
+    /// Reads a path that follows `/v2/`, or one of market data that begins with `v1beta3/`, percent-encoded as it came. A symbol may hold slashes (`positions/BTC/USD`).
     pub(crate) fn find(method: &str, path: &str) -> Result<Self, Lost> {
         let segments: Vec<String> = path.trim_end_matches('/').split('/').map(decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -64,6 +66,9 @@ impl Endpoint {
             (["account", "portfolio", "history"], "GET") => Self::PortfolioHistory,
             (["assets"], "GET") => Self::Assets,
             (["assets", symbol @ ..], "GET") => Self::Asset(symbol.join("/")),
+            (["stocks", "trades", "latest"] | ["v1beta3", "crypto", "us", "latest", "trades"], "GET") => {
+                Self::LatestTrades
+            }
             (["clock"], "GET") => Self::Clock,
             (["calendar"], "GET") => Self::Calendar,
             (["orders"], "GET") => Self::Orders,
@@ -100,6 +105,8 @@ impl Endpoint {
                 | ["account", "configurations" | "activities"]
                 | ["account", "activities", _]
                 | ["account", "portfolio", "history"]
+                | ["stocks", "trades", "latest"]
+                | ["v1beta3", "crypto", "us", "latest", "trades"]
                 | ["assets" | "positions", _, ..]
                 | ["orders", _]
                 | ["watchlists", _, ..],
@@ -170,6 +177,8 @@ mod tests {
                 Endpoint::RemoveFromWatchlist(id, "BTC/USD".into()),
             ),
             ("GET", "positions/".into(), Endpoint::Positions),
+            ("GET", "stocks/trades/latest".into(), Endpoint::LatestTrades),
+            ("GET", "v1beta3/crypto/us/latest/trades".into(), Endpoint::LatestTrades),
         ] {
             assert_eq!(Endpoint::find(method, &path), Ok(endpoint), "{method} {path}");
         }

@@ -32,6 +32,8 @@ pub struct Connection {
     pub(super) moved: Notify,
     /// Something was filled: cash has changed.
     pub(super) filled: Notify,
+    /// Held while the broker is asked for a price, so that orders that come together ask once.
+    pub(super) quoting: tokio::sync::Mutex<()>,
     seen: Mutex<Seen>,
 }
 
@@ -43,8 +45,10 @@ pub(super) struct Seen {
     pub(super) assets: HashMap<Symbol, (Instant, Option<BrokerAsset>)>,
     /// When somebody last wanted to know a price.
     pub(super) asked: Option<Instant>,
-    /// When the broker was last asked for prices because of an order.
-    pub(super) quoted: Option<Instant>,
+    /// Prices that the broker was asked for because of an order; `None`: it did not tell one.
+    pub(super) quotes: HashMap<Symbol, (Instant, Option<Price>)>,
+    /// The broker's clock.
+    pub(super) clock: Option<(Instant, DateTime<Utc>)>,
 }
 
 impl Connection {
@@ -59,6 +63,7 @@ impl Connection {
             loss_limited: AtomicBool::new(of.loss_limited),
             moved: Notify::new(),
             filled: Notify::new(),
+            quoting: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use plimsoll_api::gateway::{CheckedAccount, GatewayError, SeenAccount, Trading, TradingGateway};
 use plimsoll_auth::vault::BrokerKeys;
 use plimsoll_broker::StaticCredentials;
@@ -25,9 +26,14 @@ const MAX_ASSETS: usize = 20_000;
 const ACCOUNT_LIFE: Duration = Duration::from_secs(1);
 /// After it, an account that the broker does not confirm is called stale.
 const ACCOUNT_FRESH: Duration = Duration::from_secs(10);
-/// How long an order waits for the broker's prices, and how long the broker is not asked again.
+/// How long an order waits for a price that the broker is asked for.
 const QUOTE_WITHIN: Duration = Duration::from_secs(2);
-const QUOTE_PAUSE: Duration = Duration::from_secs(1);
+/// How long such a price is taken as it was told, and how long the broker is not asked again for one that it did not tell.
+const QUOTE_LIFE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+/// A last trade from before, by the broker's clock, is no price: no market is closed for longer.
+const OLDEST_TRADE: TimeDelta = TimeDelta::days(4);
+/// How long the broker's clock is taken as it was told.
+const CLOCK_LIFE: Duration = Duration::from_secs(60);
 /// After it, a price is not taken for the last one any more.
 const PRICE_LIFE: Duration = Duration::from_secs(60);
 
@@ -39,6 +45,67 @@ fn gateway_error(error: BrokerError) -> GatewayError {
         BrokerError::Unauthorized(_) => GatewayError::KeyRefused,
         _ => GatewayError::Unavailable { retry_after: Duration::from_secs(2) },
     }
+}
+
+/// A price that was told lately: the answer to a question for it, else that of what is held.
+fn price_of(connection: &Connection, symbol: &Symbol) -> Option<Price> {
+    let seen = connection.seen();
+    let quote = seen.quotes.get(symbol).filter(|(at, _)| at.elapsed() < QUOTE_LIFE.0);
+    let held =
+        || seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price);
+    quote.and_then(|(_, price)| *price).or_else(held)
+}
+
+/// A price, which the broker is asked for where none was told lately.
+async fn asked_price(connection: &Connection, symbol: &Symbol) -> Option<Price> {
+    let _one = connection.quoting.lock().await;
+    if let Some(price) = price_of(connection, symbol) {
+        return Some(price);
+    }
+    let refused = |(at, price): &(Instant, Option<Price>)| price.is_none() && at.elapsed() < QUOTE_LIFE.1;
+    if connection.seen().quotes.get(symbol).is_some_and(refused) {
+        return None;
+    }
+    let told = match last_price(connection, symbol).await {
+        Some(price) => Some(price),
+        None => held_price(connection, symbol).await,
+    };
+    let mut seen = connection.seen();
+    if seen.quotes.len() >= MAX_ASSETS {
+        seen.quotes.clear();
+    }
+    seen.quotes.insert(symbol.clone(), (Instant::now(), told));
+    told
+}
+
+/// What a symbol last traded at, as far as the broker has market data.
+async fn last_price(connection: &Connection, symbol: &Symbol) -> Option<Price> {
+    let trade = match connection.broker.quotes()?.last_trade(symbol).await {
+        Ok(trade) => trade,
+        Err(error) => {
+            tracing::debug!(%error, %symbol, "the broker does not tell what a symbol trades at");
+            return None;
+        }
+    };
+    let known = connection.seen().clock.filter(|(at, _)| at.elapsed() < CLOCK_LIFE);
+    let now = match known {
+        Some((_, now)) => now,
+        None => {
+            let now = connection.broker.clock().await.ok()?.timestamp;
+            connection.seen().clock = Some((Instant::now(), now));
+            now
+        }
+    };
+    (trade.at > now - OLDEST_TRADE).then_some(trade.price)
+}
+
+/// What a symbol that is held trades at.
+async fn held_price(connection: &Connection, symbol: &Symbol) -> Option<Price> {
+    let positions = connection.broker.positions().await.ok()?;
+    let (now, prices) = (Instant::now(), prices(&positions));
+    let mut seen = connection.seen();
+    seen.prices.extend(prices.into_iter().map(|(symbol, price)| (symbol, (now, price))));
+    seen.prices.get(symbol).map(|(_, price)| *price)
 }
 
 impl Connections {
@@ -167,31 +234,13 @@ impl TradingGateway for Connections {
     }
 
     fn price_seen(&self, user: UserId, symbol: &Symbol) -> Option<Price> {
-        let picture = self.picture();
-        let connection = picture.by_user.get(&user)?.here.as_ref()?;
-        let seen = connection.seen();
-        seen.prices.get(symbol).filter(|(at, _)| at.elapsed() < PRICE_LIFE).map(|(_, price)| *price)
+        price_of(&self.connected(user).ok()?, symbol)
     }
 
     fn quote<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Option<Price>> {
         Box::pin(async move {
-            if let Some(price) = self.price_seen(user, symbol) {
-                return Some(price);
-            }
             let connection = self.connected(user).ok()?;
-            {
-                let mut seen = connection.seen();
-                if seen.quoted.is_some_and(|at| at.elapsed() < QUOTE_PAUSE) {
-                    return None;
-                }
-                seen.quoted = Some(Instant::now());
-            }
-            let positions =
-                tokio::time::timeout(QUOTE_WITHIN, connection.broker.positions()).await.ok()?.ok()?;
-            let now = Instant::now();
-            let prices = prices(&positions);
-            connection.seen().prices.extend(prices.into_iter().map(|(symbol, price)| (symbol, (now, price))));
-            self.price_seen(user, symbol)
+            tokio::time::timeout(QUOTE_WITHIN, asked_price(&connection, symbol)).await.ok()?
         })
     }
 

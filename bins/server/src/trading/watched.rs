@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_core_domain::broker::{
     AccountMovement, BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition,
-    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory,
+    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory, Quotes,
     ReplaceOrder, SubmitOrder, TradeSink,
 };
 use plimsoll_core_domain::{AccountId, BrokerOrderId, ClientOrderId, Symbol};
@@ -128,6 +128,11 @@ impl Broker for Watched {
 
     fn portfolio_history<'a>(&'a self, query: &'a HistoryQuery) -> Answer<'a, PortfolioHistory> {
         self.watch(self.inner.portfolio_history(query))
+    }
+
+    /// Asked for at any time: it is another service, whose failures are not the broker's.
+    fn quotes(&self) -> Option<&dyn Quotes> {
+        self.inner.quotes()
     }
 
     fn follow<'a>(&'a self, sink: &'a dyn TradeSink) -> BoxFuture<'a, BrokerError> {

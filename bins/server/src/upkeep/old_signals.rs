@@ -15,6 +15,9 @@ pub(super) const KIND: &str = "clean_up_signals";
 /// Rows deleted by one statement.
 const BATCH: usize = 1_000;
 
+/// Whoever knows a hook's address can add to its log: what proves nothing is kept no longer.
+const KEEP_UNPROVEN: TimeDelta = TimeDelta::days(7);
+
 /// Deletes what is old of signals.
 pub(super) struct OldSignals {
     clock: Arc<dyn Clock>,
@@ -34,7 +37,11 @@ impl Handler<Db> for OldSignals {
             repeat(context, || {
                 let now = self.clock.now();
                 // A key has its own end.
-                let before = if what == Outdated::Keys { now } else { now - self.keep };
+                let before = match what {
+                    Outdated::Keys => now,
+                    Outdated::Unproven => now - self.keep.min(KEEP_UNPROVEN),
+                    Outdated::Signals | Outdated::Hooks => now - self.keep,
+                };
                 let rows = context.transaction(|tx| Ok(tx.prune_signals(what, before, limit)?))?;
                 Ok(Progress::of(rows, BATCH))
             })?;

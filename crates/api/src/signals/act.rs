@@ -2,13 +2,15 @@
 
 use chrono::TimeDelta;
 use plimsoll_auth::Act;
-use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
 use plimsoll_core_domain::order::{NewOrder, OrderSize, OrderSource, OrderStatus, SourceKind};
-use plimsoll_core_domain::signals::{Fields, Known, Message, Place, Reason, Refusal, Wanted, symbol_of};
-use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol};
+use plimsoll_core_domain::signals::{
+    Action, Fields, HookRules, Known, Message, Place, Reason, Refusal, Wanted,
+};
+use plimsoll_core_domain::{AccountId, OrderId, StoreError, StoreErrorKind, Symbol};
 use plimsoll_storage::Tx;
 use plimsoll_storage::platform::orders::{
-    AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey, Opened, Settles,
+    AcceptKey, AcceptOrder, Accepted, CancelWish, ClientOrderIds, InternalKey, Opened, Settles,
 };
 use plimsoll_storage::platform::signals::{Ground, InboundHook, Outcome};
 use rust_decimal::Decimal;
@@ -62,15 +64,17 @@ pub enum Decision {
     },
     /// Orders in the symbol are under way: later.
     Later,
+    /// The broker is to be asked for a price first, which is not done inside a transaction.
+    Ask,
 }
 
-/// What a stored signal says: the same as when it came.
+/// What a stored signal says to its hook: the same as when it came, as long as the hook's map is the same.
 ///
 /// # Errors
 /// Why it says nothing that could be followed.
-pub fn read_again(body: &str) -> Result<(Message, Symbol), Refusal> {
+pub fn read_again(body: &str, rules: &HookRules) -> Result<(Message, Symbol), Refusal> {
     let message = Message::read(&Fields::parse(body.as_bytes())?)?;
-    let symbol = symbol_of(&message.ticker, message.exchange.as_deref())?;
+    let symbol = rules.symbol_of(&message)?;
     Ok((message, symbol))
 }
 
@@ -122,18 +126,22 @@ pub fn decide_opened(
             return refuse(tx, asked, Refusal::new(Reason::Superseded, detail));
         }
         tx.supersede_signals(user, asked.hook.id, asked.signal, &asked.symbol, now)?;
-        if ground.under_way > 0 {
+        // What the hook has resting in the symbol is of before: this says where to stand.
+        let resting = cancel_own(tx, asked, ground.account, false)?;
+        if resting > 0 || ground.under_way > 0 {
             return Ok(Decision::Later);
         }
+    }
+    if asked.message.action == Some(Action::Cancel) {
+        return cancel(tx, asked, ground.account);
     }
     let rules = &asked.hook.settings.rules;
     let wanted = tradable(asked, facts)
         .and_then(|()| Wanted::of(&asked.message, rules, &asked.symbol, &known(&ground, facts)))
         .and_then(|wanted| whole(wanted, facts));
     match wanted {
-        Ok(wanted) => follow(tx, asked, facts, wanted, Before::of(opened), ids),
-        // The broker may know a price, and is not asked inside a transaction.
-        Err(refusal) if refusal.reason == Reason::NoPrice && !facts.asked => Ok(Decision::Later),
+        Ok(wanted) => follow(tx, asked, facts, wanted, (ground.account, Before::of(opened)), ids),
+        Err(refusal) if refusal.reason == Reason::NoPrice && !facts.asked => Ok(Decision::Ask),
         Err(refusal) => refuse(tx, asked, refusal),
     }
 }
@@ -176,7 +184,8 @@ pub fn decide_next(
             let detail = format!("the position is {} after the first order", ground.held);
             refuse(tx, asked, Refusal::new(Reason::CloseNotFilled, detail))
         }
-        Ok(wanted) => follow(tx, asked, facts, wanted, Before::Order(first), ids),
+        Ok(wanted) => follow(tx, asked, facts, wanted, (ground.account, Before::Order(first)), ids),
+        Err(refusal) if refusal.reason == Reason::NoPrice && !facts.asked => Ok(Decision::Ask),
         Err(refusal) => refuse(tx, asked, refusal),
     }
 }
@@ -239,6 +248,45 @@ fn whole(wanted: Wanted, facts: &Facts) -> Result<Wanted, Refusal> {
     Ok(wanted)
 }
 
+/// Asks for the cancel of the hook's own orders that rest in the symbol; with `legs`, of the exits that ride on its entries
+/// too. Answers how many are still open.
+fn cancel_own(tx: &mut Tx<'_>, asked: &Asked, account: AccountId, legs: bool) -> Result<usize, StoreError> {
+    let (user, hook, now) = (asked.hook.user, asked.hook.id, asked.act.at);
+    let mut open = 0;
+    for (order, under_way) in tx.resting_of_hook(account, hook, &asked.symbol, legs)? {
+        open += 1;
+        if under_way {
+            continue;
+        }
+        match tx.wish_cancel(account, order, now)? {
+            CancelWish::Asked(_) => {}
+            CancelWish::Withdrawn(_) => open -= 1,
+            CancelWish::NotOpen(_) | CancelWish::NoOrder => {
+                open -= 1;
+                continue;
+            }
+        }
+        let detail = json!({
+            "order_id": order, "symbol": asked.symbol, "signal_id": asked.signal, "hook_id": hook,
+        });
+        let entry = asked.act.entry("order.cancel", AuditOutcome::Success, None, Some(user), detail);
+        tx.append_audit(Some(user), &entry)?;
+    }
+    Ok(open)
+}
+
+/// Decides on a signal that cancels: there is no order, and nothing to wait for.
+fn cancel(tx: &mut Tx<'_>, asked: &Asked, account: AccountId) -> Result<Decision, StoreError> {
+    if let Err(refusal) = asked.hook.settings.rules.check_action(&[Action::Cancel]) {
+        return refuse(tx, asked, refusal);
+    }
+    let resting = tx.resting_of_hook(account, asked.hook.id, &asked.symbol, true)?.len();
+    cancel_own(tx, asked, account, true)?;
+    let outcome = Outcome { note: (resting == 0).then_some(Reason::NothingToDo), ..Outcome::default() };
+    tx.settle_signal(asked.hook.user, asked.signal, &outcome, asked.act.at)?;
+    Ok(Decision::Made { outcome, terms: None })
+}
+
 /// What precedes a signal's order in its transaction or before it.
 enum Before {
     Nothing,
@@ -260,7 +308,7 @@ fn follow(
     asked: &Asked,
     facts: &Facts,
     wanted: Wanted,
-    before: Before,
+    (account, before): (AccountId, Before),
     ids: &dyn ClientOrderIds,
 ) -> Result<Decision, StoreError> {
     let (first, opened) = match before {
@@ -301,10 +349,13 @@ fn follow(
     let accepted = match accepted {
         Accepted::New { order, .. } => Ok(order.id),
         Accepted::Twin(order) => Ok(order),
-        // Its price may be had from the broker, which is not asked inside a transaction.
-        Accepted::Risk(risk) if risk.price_unknown() && !facts.asked => return Ok(Decision::Later),
+        Accepted::Risk(risk) if risk.price_unknown() && !facts.asked => return Ok(Decision::Ask),
         Accepted::Risk(risk) if risk.is_momentary() => {
             return Err(StoreError::new(StoreErrorKind::Unavailable, risk.to_string()));
+        }
+        Accepted::Risk(risk) if risk.price_unknown() => {
+            tx.record_refusal(&accept, &risk)?;
+            refusal(Reason::RiskLimit, risk.to_string())
         }
         Accepted::Risk(risk) if risk.rule.is_halt() => refusal(Reason::TradingHalted, risk.to_string()),
         Accepted::Risk(risk) => refusal(Reason::RiskLimit, risk.to_string()),
@@ -317,6 +368,8 @@ fn follow(
         Accepted::LiveDisabled => {
             refusal(Reason::LiveDisabled, "orders with real money are not allowed".to_owned())
         }
+        // What stands in the way may be the hook's own, such as the exits of its entry: they make room.
+        Accepted::TooMuch { .. } if cancel_own(tx, asked, account, true)? > 0 => return Ok(Decision::Later),
         Accepted::TooMuch { closable } => {
             let left = closable.max(Decimal::ZERO);
             refusal(Reason::OpenOrders, format!("open orders leave {left} of the position to be closed"))

@@ -41,7 +41,11 @@ pub fn known(gateway: &dyn TradingGateway, user: UserId, symbol: &Symbol, sizing
         return None;
     }
     let asset = gateway.known_asset(user, symbol)?;
-    let equity = if sizing.needs_equity() { Some(gateway.known_account(user)?.account.equity) } else { None };
+    let equity = if sizing.needs_equity() {
+        Some(gateway.known_account(user).filter(|seen| !seen.stale)?.account.equity)
+    } else {
+        None
+    };
     Some(Facts { asset, price: gateway.price_seen(user, symbol), equity, asked: false })
 }
 
@@ -76,11 +80,18 @@ pub async fn asked(
             unusable(&error.to_string())
         }
     };
-    let asset = gateway.asset(user, symbol).await.map_err(failed)?;
-    let equity = if sizing.needs_equity() {
-        Some(gateway.account(user).await.map_err(failed)?.account.equity)
-    } else {
-        None
+    let equity = async {
+        if !sizing.needs_equity() {
+            return Ok(None);
+        }
+        match gateway.account(user).await.map_err(failed)? {
+            // What the account was worth some time ago is nothing to go by.
+            seen if seen.stale => Err(soon()),
+            seen => Ok(Some(seen.account.equity)),
+        }
     };
-    Ok(Facts { asset, price: gateway.quote(user, symbol).await, equity, asked: true })
+    let asset = async { gateway.asset(user, symbol).await.map_err(failed) };
+    let price = async { Ok(gateway.quote(user, symbol).await) };
+    let (asset, equity, price) = futures_util::try_join!(asset, equity, price)?;
+    Ok(Facts { asset, price, equity, asked: true })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_auth::ports::AccountStore;
-use plimsoll_core_domain::signals::{Fields, HookRules, Message, Reason, Refusal, Sizing, Stated, symbol_of};
+use plimsoll_core_domain::signals::{Fields, HookRules, Message, Reason, Refusal, Sizing, Stated, SymbolMap};
 use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
 use plimsoll_reliability::jobs::{JobQueue, NewJob};
@@ -63,26 +63,25 @@ pub(crate) async fn receive(
         sha256: TokenDigest::of(bytes).0,
         ip: origin.ip.map(|ip| ip.to_string()),
     };
-    let limited = match to {
-        To::Hook(hook) => hook,
-        To::Nowhere | To::Builtin => Uuid::nil(),
+    let at = match to {
+        To::Hook(hook) => Some(hook),
+        To::Builtin => Some(Uuid::max()),
+        To::Nowhere => None,
     };
-    let admitted = state.signals.admits(limited);
-    if !admitted && !state.signals.notes(limited) {
+    if !state.signals.admits(at, origin.ip) {
         return Err(refused(Reason::RateLimited, ""));
     }
     let arrived = body::read(request, payload, state.settings.body_within).await;
     let mut delivery = delivery(0, &arrived.bytes);
     delivery.size = arrived.size;
-    let cut = if admitted { arrived.cut } else { Some(Reason::RateLimited) };
-    if let Some(reason) = cut {
-        note(state, to, &delivery, reason).await.unwrap_or_else(unnoted);
+    if let Some(reason) = arrived.cut {
+        note(state, to, at, &delivery, reason).await.unwrap_or_else(unnoted);
         return Err(refused(reason, ""));
     }
     let fields = match Fields::parse(&arrived.bytes) {
         Ok(fields) => fields,
         Err(refusal) => {
-            note(state, to, &delivery, refusal.reason).await.unwrap_or_else(unnoted);
+            note(state, to, at, &delivery, refusal.reason).await.unwrap_or_else(unnoted);
             return Err(refused(refusal.reason, &refusal.detail));
         }
     };
@@ -116,13 +115,23 @@ pub(crate) async fn receive(
     let message_id = match checked {
         Ok(id) => id,
         Err(reason) => {
-            let hook = door.as_ref().map(|door| door.hook.id);
-            let (hook, delivery) = (hook.or(id_of(to)), delivery.clone());
-            state.db.run(move |tx| tx.note_refused(hook, &delivery, reason)).await?;
+            if state.signals.notes(at) {
+                let hook = door.as_ref().map(|door| door.hook.id);
+                let (hook, delivery) = (hook.or(id_of(to)), delivery.clone());
+                state.db.run(move |tx| tx.note_refused(hook, &delivery, reason)).await?;
+            }
             return Err(refused(reason, ""));
         }
     };
     let Some(door) = door else { return Err(refused(Reason::WrongSecret, "")) };
+    if let Some(at) = at {
+        state.signals.proved(at);
+    }
+    if !state.signals.takes(door.hook.id) {
+        let reason = Reason::RateLimited;
+        note(state, to, at, &delivery, reason).await.unwrap_or_else(unnoted);
+        return Err(refused(reason, ""));
+    }
     let raw = arrived.bytes;
     let signal = Incoming { door, origin, delivery, fields, raw, message_id };
     signal.take(state).await
@@ -153,7 +162,7 @@ impl Incoming {
         let rules = &self.door.hook.settings.rules;
         let (message, symbol) = match read {
             Err(refusal) => (Err(refusal), None),
-            Ok(message) => match symbol_of(&message.ticker, message.exchange.as_deref()) {
+            Ok(message) => match rules.symbol_of(&message) {
                 Err(refusal) => (Ok((message, Some(refusal))), None),
                 Ok(symbol) => {
                     let refusal = check(rules, &message, &symbol, self.delivery.at).err();
@@ -179,7 +188,19 @@ impl Incoming {
         });
         let facts =
             asked.as_ref().and_then(|asked| known(&*state.gateway, user, &asked.symbol, &rules.sizing));
-        let taken = store(state, new, keys, asked.clone(), facts).await?;
+        let stored = match facts {
+            None => store(state, new, keys, asked.clone(), None).await,
+            facts => match store(state, new.clone(), keys.clone(), asked.clone(), facts).await {
+                // Whatever kept its order from being decided on, such as an account that is busy: the signal is stored all the
+                // same, with the job that decides.
+                Err(problem) if problem.status().is_server_error() => {
+                    tracing::debug!(%problem, signal.id = %self.delivery.id, "a signal is stored without its decision");
+                    store(state, new, keys, asked.clone(), None).await
+                }
+                stored => stored,
+            },
+        };
+        let taken = stored?;
         let taken = match (taken, asked) {
             (Taken::Later, Some(asked)) => try_now(state, asked).await,
             (taken, _) => taken,
@@ -292,6 +313,10 @@ async fn store(
                     tx.enqueue(&job(asked, LOOK_AFTER))?;
                     Ok(Taken::Made(Outcome { pending: true, ..Outcome::default() }))
                 }
+                Decision::Ask => {
+                    tx.enqueue(&job(asked, JOB_AFTER))?;
+                    Ok(Taken::Later)
+                }
             }
         })
         .await;
@@ -339,7 +364,7 @@ async fn try_now(state: &AppState, asked_for: Asked) -> Taken {
         .await;
     match decided {
         Ok(Some(Decision::Made { outcome, .. })) => Taken::Made(outcome),
-        Ok(Some(Decision::Later) | None) => Taken::Later,
+        Ok(Some(Decision::Later | Decision::Ask) | None) => Taken::Later,
         Err(error) => {
             tracing::debug!(%error, "a stored signal is left to its job");
             Taken::Later
@@ -402,8 +427,17 @@ fn id_of(to: To) -> Option<Uuid> {
     }
 }
 
-/// Notes a delivery of which nothing but its outside is known.
-async fn note(state: &AppState, to: To, delivery: &Delivery, reason: Reason) -> Result<(), StoreError> {
+/// Notes a delivery of which nothing but its outside is known, unless enough of them were.
+async fn note(
+    state: &AppState,
+    to: To,
+    at: Option<Uuid>,
+    delivery: &Delivery,
+    reason: Reason,
+) -> Result<(), StoreError> {
+    if !state.signals.notes(at) {
+        return Ok(());
+    }
     let (delivery, user) = (delivery.clone(), builtin(state, to).map(|builtin| builtin.user.clone()));
     let work = move |tx: &mut Tx<'_>| {
         let hook = match user {
@@ -449,6 +483,7 @@ fn builtin_settings(tx: &mut Tx<'_>, user: UserId) -> Result<HookSettings, Store
         environment: account.map_or(Environment::Paper, |account| account.environment),
         enabled: true,
         rules: HookRules {
+            symbol_map: SymbolMap::default(),
             symbols: None,
             actions: None,
             sizing: Sizing::FromSignal,

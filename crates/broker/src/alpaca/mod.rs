@@ -2,6 +2,7 @@
 
 mod failure;
 mod http;
+mod quotes;
 mod rate;
 mod stream;
 mod wire;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use chrono::SecondsFormat;
 use plimsoll_core_domain::broker::{
     AccountMovement, BoxFuture, Broker, BrokerAccount, BrokerAsset, BrokerError, BrokerOrder, BrokerPosition,
-    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory,
+    Dedupe, FillActivity, FillQuery, HistoryQuery, MarketClock, OrderListQuery, PortfolioHistory, Quotes,
     ReplaceOrder, SubmitOrder, TradeSink,
 };
 use plimsoll_core_domain::order::OrderClass;
@@ -69,7 +70,8 @@ impl AlpacaServer {
     #[must_use]
     pub fn account(&self, credentials: Arc<dyn CredentialSource>, jitter_seed: u64) -> Alpaca {
         let jitter = Mutex::new(SmallRng::seed_from_u64(jitter_seed));
-        Alpaca { http: Http::new(&self.0, credentials), jitter }
+        let data = Http::new(&self.0, Arc::clone(&credentials));
+        Alpaca { http: Http::new(&self.0, credentials), data, jitter }
     }
 }
 
@@ -81,9 +83,10 @@ impl fmt::Debug for AlpacaServer {
 
 /// One account at Alpaca, or at anything that speaks its protocol.
 ///
-/// Its calls share one budget of calls: make one of it per account.
+/// Its calls share one budget of calls, and those for market data another one: make one of it per account.
 pub struct Alpaca {
     http: Http,
+    data: Http,
     jitter: Mutex<SmallRng>,
 }
 
@@ -310,6 +313,10 @@ impl Broker for Alpaca {
                 .query("end", query.end.map(|day| format!("{day}T23:59:59Z")));
             understood(Effect::Read, self.http.json::<HistoryBody>(call).await?)
         })
+    }
+
+    fn quotes(&self) -> Option<&dyn Quotes> {
+        Some(self)
     }
 
     fn follow<'a>(&'a self, sink: &'a dyn TradeSink) -> BoxFuture<'a, BrokerError> {

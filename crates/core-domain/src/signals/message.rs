@@ -21,11 +21,15 @@ pub enum Action {
     Sell,
     /// Whatever is held is closed.
     Exit,
+    /// The hook's own open orders in the symbol are canceled; nothing is ordered.
+    Cancel,
+    /// More of what is held already, on whichever side; nothing where nothing is held.
+    Add,
 }
 
 impl Action {
-    /// Every action.
-    pub const ALL: [Self; 3] = [Self::Buy, Self::Sell, Self::Exit];
+    /// The actions that a hook's rules name; to add is to buy or to sell.
+    pub const RULED: [Self; 4] = [Self::Buy, Self::Sell, Self::Exit, Self::Cancel];
 
     /// The word in answers, rules and the store.
     #[must_use]
@@ -34,6 +38,8 @@ impl Action {
             Self::Buy => "buy",
             Self::Sell => "sell",
             Self::Exit => "exit",
+            Self::Cancel => "cancel",
+            Self::Add => "add",
         }
     }
 
@@ -50,7 +56,8 @@ impl Action {
 impl std::str::FromStr for Action {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|action| action.as_str() == text).ok_or("an action is buy, sell or exit")
+        let known = Self::RULED.into_iter().find(|action| action.as_str() == text);
+        known.ok_or("an action is buy, sell, exit or cancel")
     }
 }
 
@@ -326,6 +333,8 @@ impl Message {
                 let detail = "the action closes, and the position is not flat";
                 return Err(Refusal::new(Reason::Contradiction, detail));
             }
+            // They say what to do with open orders, or with what is held: not where to stand.
+            (Some(Action::Cancel | Action::Add), _, _) => None,
             (_, Some(wish), Some(stated)) if stated.stance != wish => {
                 let detail = "action and position say different things";
                 return Err(Refusal::new(Reason::Contradiction, detail));
@@ -342,7 +351,11 @@ impl Message {
                 return Err(Refusal::new(Reason::InvalidSize, "quantity is negative"));
             }
             // Beside a target some services send a quantity of nothing.
-            Some(quantity) if quantity.is_zero() && position.is_some() => None,
+            Some(quantity)
+                if quantity.is_zero() && (position.is_some() || action == Some(Action::Cancel)) =>
+            {
+                None
+            }
             Some(quantity) if quantity.is_zero() => {
                 return Err(Refusal::new(Reason::InvalidSize, "quantity is zero"));
             }
@@ -427,9 +440,12 @@ fn action(word: Option<&str>) -> Result<(Option<Action>, Option<Stance>), Refusa
         "long" => (Some(Action::Buy), Some(Stance::Long)),
         "short" => (Some(Action::Sell), Some(Stance::Short)),
         "exit" | "close" | "flat" | "flatten" => (Some(Action::Exit), None),
+        "cancel" => (Some(Action::Cancel), None),
+        "add" => (Some(Action::Add), None),
         _ => {
             let shown: String = word.chars().take(40).collect();
-            let detail = format!("{shown:?} is none of buy, sell, long, short, exit, close, flat");
+            let detail =
+                format!("{shown:?} is none of buy, sell, long, short, exit, close, flat, add, cancel");
             return Err(Refusal::new(Reason::UnknownAction, detail));
         }
     })

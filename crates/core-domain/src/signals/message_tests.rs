@@ -113,7 +113,12 @@ fn what_is_not_understood_is_refused_with_its_reason() {
         (r#"{"ticker":"","action":"buy"}"#, Reason::MissingField),
         (r#"{"ticker":"A","quantity":1}"#, Reason::MissingField),
         (r#"{"ticker":"A","action":"hold"}"#, Reason::UnknownAction),
-        (r#"{"ticker":"A","action":"cancel"}"#, Reason::UnknownAction),
+        (r#"{"ticker":"A","market_position_size":10,"action":"sell"}"#, Reason::MissingField),
+        (
+            r#"{"ticker":"A","position":"long","position_size":10,"market_position_size":100}"#,
+            Reason::Contradiction,
+        ),
+        (r#"{"ticker":"A","position_size":10,"strategy.position_size":-11}"#, Reason::Contradiction),
         (r#"{"ticker":"A","action":"buy","quantity":"NaN"}"#, Reason::InvalidNumber),
         (r#"{"ticker":"A","action":"buy","quantity":1e30}"#, Reason::InvalidNumber),
         (r#"{"ticker":"A","action":"buy","quantity":"1e30"}"#, Reason::InvalidNumber),
@@ -175,4 +180,18 @@ fn two_signals_of_one_second_have_two_keys() {
     assert_eq!(key(exit), key(&exit.replace("10,", "\"10.0\",").replace("\"A\"", "\"a\"")));
     assert_ne!(key(exit), key(entry));
     assert_eq!(key(r#"{"ticker":"A","action":"buy"}"#), None);
+}
+
+#[test]
+fn what_is_done_with_orders_and_holdings_states_no_position() {
+    for (word, action) in [("cancel", Action::Cancel), ("ADD", Action::Add)] {
+        let body = format!(r#"{{"ticker":"A","action":"{word}","quantity":1,"sentiment":"bullish"}}"#);
+        let message = read(&body).unwrap();
+        assert_eq!((message.action, message.position), (Some(action), None));
+        assert_eq!(message.action_word(), word.to_lowercase());
+    }
+    assert!(read(r#"{"ticker":"A","action":"cancel","quantity":0}"#).is_ok());
+    assert_eq!(refused(r#"{"ticker":"A","action":"add","quantity":0}"#), Reason::InvalidSize);
+    assert_eq!("cancel".parse::<Action>(), Ok(Action::Cancel));
+    assert!("add".parse::<Action>().is_err(), "it is to buy or to sell");
 }

@@ -21,4 +21,4 @@ pub use plan::{Move, Place, Plan};
 pub use reason::{Reason, Refusal};
 pub use rules::{CLOCK_SKEW, HookRules};
 pub use sizing::{Given, Sizing};
-pub use ticker::symbol_of;
+pub use ticker::{SymbolMap, symbol_of};

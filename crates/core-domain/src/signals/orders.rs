@@ -81,7 +81,12 @@ impl Wanted {
         let side = match message.action {
             Some(Action::Buy) => Side::Buy,
             Some(Action::Sell) => Side::Sell,
-            Some(Action::Exit) | None => {
+            Some(Action::Add) if known.held.is_zero() => {
+                return Err(Refusal::new(Reason::NothingToDo, "nothing is held that more could be added to"));
+            }
+            Some(Action::Add) if known.held.is_sign_negative() => Side::Sell,
+            Some(Action::Add) => Side::Buy,
+            Some(Action::Exit | Action::Cancel) | None => {
                 return Err(Refusal::new(Reason::MissingField, "action is missing"));
             }
         };

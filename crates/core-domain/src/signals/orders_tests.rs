@@ -1,4 +1,4 @@
-use super::super::{Fields, Sizing};
+use super::super::{Fields, Sizing, SymbolMap};
 use super::*;
 use crate::order::{OrderSize, Pricing};
 
@@ -11,7 +11,7 @@ fn message(body: &str) -> Message {
 }
 
 fn rules(sizing: Sizing) -> HookRules {
-    HookRules { symbols: None, actions: None, sizing, max_age: None }
+    HookRules { symbol_map: SymbolMap::default(), symbols: None, actions: None, sizing, max_age: None }
 }
 
 fn known(held: &str) -> Known {
@@ -209,4 +209,62 @@ fn a_hook_takes_the_actions_that_it_names() {
     assert_eq!(of(sell, "8").unwrap(), "sell 5 closing");
     assert_eq!(of(sell, "0").unwrap_err().reason, Reason::ActionNotAllowed);
     assert_eq!(of(sell, "2").unwrap_err().reason, Reason::ActionNotAllowed, "half of it is not done either");
+}
+
+#[test]
+fn more_is_added_to_what_is_held() {
+    let add = r#"{"ticker":"SPY","action":"add","quantity":3}"#;
+    let of = |held: &str| wanted(add, Sizing::FromSignal, &known(held)).map(|wanted| told(&wanted));
+    assert_eq!(of("5").unwrap(), "buy 3");
+    assert_eq!(of("-5").unwrap(), "sell 3");
+    assert_eq!(of("0").unwrap_err().reason, Reason::NothingToDo);
+}
+
+mod amounts {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn price(cents: i64) -> Price {
+        Price::new(Decimal::new(cents, 2)).unwrap()
+    }
+
+    proptest! {
+        /// Whatever a sender writes into an order, what it costs at the dearest of all known prices is what the owner allowed.
+        #[test]
+        fn no_order_is_worth_more_than_the_amount(
+            seen in 100_i64..1_000_000,
+            limit in 100_i64..1_000_000,
+            stop in 100_i64..1_000_000,
+            kind in prop::sample::select(vec!["market", "limit", "stop", "stop_limit"]),
+            side in prop::sample::select(vec!["buy", "sell"]),
+            knows: bool,
+        ) {
+            let amount = dec("1000");
+            let body = format!(
+                r#"{{"ticker":"SPY","action":"{side}","orderType":"{kind}","limitPrice":"{}","stopPrice":"{}","price":"1"}}"#,
+                price(limit), price(stop)
+            );
+            let known = Known { price: knows.then(|| price(seen)), ..known("0") };
+            let sizing = Sizing::new("fixed_notional", Some(amount)).unwrap();
+            let wanted = match wanted(&body, sizing, &known) {
+                Ok(wanted) => wanted,
+                Err(refusal) => {
+                    prop_assert!(!knows || refusal.reason == Reason::InvalidSize, "{refusal}");
+                    return Ok(());
+                }
+            };
+            let order = wanted.order.clone().unwrap();
+            let OrderSize::Qty(qty) = order.size else {
+                prop_assert_eq!(told(&Wanted { order: Some(order), ..wanted }), "buy $1000");
+                return Ok(());
+            };
+            let (limited, stopped) = (order.pricing.limit_price(), order.pricing.stop_price());
+            let dearest = match (order.side, limited) {
+                (Side::Buy, Some(limit)) => limit.get(),
+                _ => [known.price, limited, stopped].into_iter().flatten().max().unwrap().get(),
+            };
+            prop_assert!(qty.get() * dearest <= amount, "{qty} at {dearest}");
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::message::Action;
+use super::message::{Action, Message};
 use super::reason::{Reason, Refusal};
 use super::sizing::Sizing;
+use super::ticker::{SymbolMap, symbol_of};
 use crate::ids::Symbol;
 
 /// So far ahead of ours a sender's clock may be.
@@ -13,6 +14,8 @@ pub const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(10);
 /// The rules of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookRules {
+    /// What the sender calls symbols that are not told from its tickers.
+    pub symbol_map: SymbolMap,
     /// Symbols that are traded; `None`: any.
     pub symbols: Option<Vec<Symbol>>,
     /// Actions that are taken; `None`: any.
@@ -24,6 +27,18 @@ pub struct HookRules {
 }
 
 impl HookRules {
+    /// The symbol that a message is about: by the hook's map, else as the ticker reads.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownSymbol`].
+    pub fn symbol_of(&self, message: &Message) -> Result<Symbol, Refusal> {
+        let (ticker, exchange) = (message.ticker.as_str(), message.exchange.as_deref());
+        match self.symbol_map.get(ticker, exchange) {
+            Some(symbol) => Ok(symbol.clone()),
+            None => symbol_of(ticker, exchange),
+        }
+    }
+
     /// Whether a signal is of now, as far as it says when it was sent.
     ///
     /// # Errors
@@ -78,6 +93,7 @@ mod tests {
 
     fn rules() -> HookRules {
         HookRules {
+            symbol_map: SymbolMap::default(),
             symbols: Some(vec!["SPY".parse().unwrap()]),
             actions: Some(vec![Action::Buy, Action::Exit]),
             sizing: Sizing::FromSignal,

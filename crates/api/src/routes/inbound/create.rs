@@ -1,5 +1,7 @@
 //! `POST /webhooks/inbound`.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
 use chrono::TimeDelta;
@@ -17,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::{
     InboundWebhookWithSecret, MAX_HOOKS, WantedSizing, actions, auth, environment, max_age, name, networks,
-    sealed, silence, symbols, unreadable, view,
+    sealed, silence, symbol_map, symbols, unreadable, view,
 };
 use crate::body::{Body, NoQuery};
 use crate::caller::SessionCaller;
@@ -43,8 +45,10 @@ pub struct CreateInboundWebhook {
     enabled: Option<bool>,
     /// Symbols that are traded; none: any.
     symbols: Option<Vec<String>>,
-    /// `buy`, `sell`, `exit`; none: all.
+    /// `buy`, `sell`, `exit`, `cancel`; none: all.
     actions: Option<Vec<String>>,
+    /// Tickers of the sender and the symbols that they stand for, such as `{"ES1!": "SPY"}`.
+    symbol_map: Option<BTreeMap<String, String>>,
     /// How orders are sized; by default as the signal says.
     sizing: Option<WantedSizing>,
     /// A signal that says that it is older is refused; 60 by default, `null`: of any age.
@@ -69,6 +73,7 @@ impl CreateInboundWebhook {
             environment: self.environment.as_deref().map_or(Ok(Environment::Paper), environment)?,
             enabled: self.enabled.unwrap_or(true),
             rules: HookRules {
+                symbol_map: symbol_map(&self.symbol_map.unwrap_or_default())?,
                 symbols: symbols(&self.symbols.unwrap_or_default())?,
                 actions: actions(&self.actions.unwrap_or_default())?,
                 sizing: self.sizing.map_or(Ok(Sizing::FromSignal), |sizing| sizing.read())?,

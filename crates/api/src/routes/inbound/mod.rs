@@ -9,10 +9,12 @@ pub mod rotate;
 pub mod signals;
 pub mod test;
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 use plimsoll_auth::IpNetwork;
 use plimsoll_auth::vault::user_ring;
-use plimsoll_core_domain::signals::{Action, Sizing};
+use plimsoll_core_domain::signals::{Action, Sizing, SymbolMap};
 use plimsoll_core_domain::views::At;
 use plimsoll_core_domain::{StoreError, Symbol, UserId};
 use plimsoll_crypto::tokens::TokenDigest;
@@ -62,8 +64,10 @@ pub struct InboundWebhook {
     builtin: bool,
     /// Symbols that are traded; none: any.
     symbols: Vec<String>,
-    /// `buy`, `sell`, `exit`; none: all.
+    /// `buy`, `sell`, `exit`, `cancel`; none: all.
     actions: Vec<&'static str>,
+    /// Tickers of the sender and the symbols that they stand for.
+    symbol_map: BTreeMap<String, String>,
     sizing: SizingView,
     /// A signal that says that it is older is refused; `null`: of any age.
     max_age_s: Option<i64>,
@@ -104,6 +108,11 @@ fn view(public_url: &str, hook: &InboundHook) -> InboundWebhook {
         builtin: hook.builtin,
         symbols: rules.symbols.iter().flatten().map(|symbol| symbol.as_str().to_owned()).collect(),
         actions: rules.actions.iter().flatten().map(|action| action.as_str()).collect(),
+        symbol_map: rules
+            .symbol_map
+            .iter()
+            .map(|(ticker, symbol)| (ticker.to_owned(), symbol.as_str().to_owned()))
+            .collect(),
         sizing: SizingView {
             mode: rules.sizing.mode(),
             value: rules.sizing.value().map(|value| value.to_string()),
@@ -191,6 +200,21 @@ fn symbols(texts: &[String]) -> Result<Option<Vec<Symbol>>, Problem> {
 
 fn actions(texts: &[String]) -> Result<Option<Vec<Action>>, Problem> {
     entries("actions", texts, |text| text.parse().map_err(|why: &str| why.to_owned()))
+}
+
+fn symbol_map(pairs: &BTreeMap<String, String>) -> Result<SymbolMap, Problem> {
+    if pairs.len() > MAX_ENTRIES {
+        return Err(Problem::field("/symbol_map", "too_many", format!("at most {MAX_ENTRIES}")));
+    }
+    let (mut map, mut bad) = (SymbolMap::default(), Vec::new());
+    for (ticker, symbol) in pairs {
+        let read = Symbol::new(symbol.as_str()).map_err(|why| why.to_string());
+        if let Err(detail) = read.and_then(|symbol| map.insert(ticker, symbol).map_err(str::to_owned)) {
+            let pointer = format!("/symbol_map/{}", ticker.replace('~', "~0").replace('/', "~1"));
+            bad.push(FieldProblem { pointer, code: "invalid_entry".to_owned(), detail });
+        }
+    }
+    if bad.is_empty() { Ok(map) } else { Err(Problem::invalid(bad)) }
 }
 
 fn networks(texts: &[String]) -> Result<Vec<IpNetwork>, Problem> {

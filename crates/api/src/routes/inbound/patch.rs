@@ -1,9 +1,11 @@
 //! `PATCH /webhooks/inbound/{id}`.
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpResponse, patch, web};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::Environment;
+use plimsoll_storage::Tx;
 use plimsoll_storage::platform::signals::HookSettings;
 use serde::Deserialize;
 use serde_json::json;
@@ -11,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     InboundWebhook, WantedSizing, actions, auth, environment, hook_id, max_age, name, networks, none,
-    silence, symbols, view,
+    silence, symbol_map, symbols, view,
 };
 use crate::body::{Body, NoQuery};
 use crate::caller::SessionCaller;
@@ -31,8 +33,10 @@ pub struct PatchInboundWebhook {
     enabled: Option<bool>,
     /// Symbols that are traded; an empty list: any.
     symbols: Option<Vec<String>>,
-    /// `buy`, `sell`, `exit`; an empty list: all.
+    /// `buy`, `sell`, `exit`, `cancel`; an empty list: all.
     actions: Option<Vec<String>>,
+    /// Tickers of the sender and the symbols that they stand for; the whole map anew.
+    symbol_map: Option<BTreeMap<String, String>>,
     /// How orders are sized.
     sizing: Option<WantedSizing>,
     /// A signal that says that it is older is refused; `null`: of any age.
@@ -50,7 +54,7 @@ pub struct PatchInboundWebhook {
 }
 
 impl PatchInboundWebhook {
-    fn apply(self, settings: &mut HookSettings) -> Result<(), Problem> {
+    fn apply(&self, settings: &mut HookSettings) -> Result<(), Problem> {
         if let Some(text) = &self.name {
             settings.name = name(text)?;
         }
@@ -65,6 +69,9 @@ impl PatchInboundWebhook {
         }
         if let Some(texts) = &self.actions {
             settings.rules.actions = actions(texts)?;
+        }
+        if let Some(pairs) = &self.symbol_map {
+            settings.rules.symbol_map = symbol_map(pairs)?;
         }
         if let Some(sizing) = &self.sizing {
             settings.rules.sizing = sizing.read()?;
@@ -85,7 +92,8 @@ impl PatchInboundWebhook {
     }
 }
 
-/// Changes what a hook allows. Its secret stays.
+/// Changes what a hook allows. Its secret stays. A hook that trades with real money, or is to, wants a factor proven a moment
+/// ago.
 #[utoipa::path(
     params(("id" = String, Path, description = "The hook's id.")),
     request_body = PatchInboundWebhook,
@@ -95,6 +103,7 @@ impl PatchInboundWebhook {
         (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 404, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
@@ -112,28 +121,34 @@ pub async fn patch(
     body: Body<PatchInboundWebhook>,
 ) -> Result<HttpResponse, Problem> {
     let (user, id, now) = (caller.user, hook_id(&path)?, state.clock.now());
-    let hook = state.db.read(move |tx| tx.hook(user, id)).await?.ok_or_else(none)?;
-    let mut settings = hook.settings.clone();
-    body.value.apply(&mut settings)?;
-    if settings.environment == Environment::Live {
-        // Whatever is changed of a hook that trades with real money.
+    // What is wrong with the wish itself is said whoever asks.
+    let mut seen = state.db.read(move |tx| tx.hook(user, id)).await?.ok_or_else(none)?.settings;
+    let was_live = seen.environment == Environment::Live;
+    body.value.apply(&mut seen)?;
+    if was_live || seen.environment == Environment::Live {
         caller.prove(&state).await?;
     }
-    let detail = json!({
-        "hook_id": id, "environment": settings.environment.as_str(), "enabled": settings.enabled,
-        "sizing": settings.rules.sizing.mode(),
-        "sizing_value": settings.rules.sizing.value().map(|value| value.to_string()),
-    });
-    let entry = caller.audit("hook.change", AuditOutcome::Success, now, detail);
-    let changed = state
-        .db
-        .run(move |tx| {
-            let changed = tx.update_hook(user, id, &settings, now)?;
-            if changed.is_some() {
-                tx.append_audit(Some(user), &entry)?;
-            }
-            Ok::<_, StoreError>(changed)
-        })
-        .await?;
+    let (by, wish) = (caller.clone(), body.value);
+    let work = move |tx: &mut Tx<'_>| {
+        // As it is now: of two changes at once neither is lost.
+        let Some(hook) = tx.lock_hook(user, id)? else { return Ok(None) };
+        let mut settings = hook.settings;
+        if settings.environment == Environment::Live && !was_live {
+            let detail = "the hook was changed meanwhile: look at it and try again";
+            return Err(Problem::new("duplicate", detail));
+        }
+        wish.apply(&mut settings)?;
+        let detail = json!({
+            "hook_id": id, "environment": settings.environment.as_str(), "enabled": settings.enabled,
+            "sizing": settings.rules.sizing.mode(),
+            "sizing_value": settings.rules.sizing.value().map(|value| value.to_string()),
+        });
+        let changed = tx.update_hook(user, id, &settings, now)?;
+        if changed.is_some() {
+            tx.append_audit(Some(user), &by.audit("hook.change", AuditOutcome::Success, now, detail))?;
+        }
+        Ok(changed)
+    };
+    let changed = state.db.run(work).await?;
     Ok(HttpResponse::Ok().json(view(&state.settings.public_url, &changed.ok_or_else(none)?)))
 }

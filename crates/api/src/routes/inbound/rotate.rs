@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
 use chrono::TimeDelta;
 use plimsoll_core_domain::audit::AuditOutcome;
+use plimsoll_core_domain::order::Environment;
 use plimsoll_crypto::{OsRandom, WebhookSecret};
 use plimsoll_storage::Tx;
 use secrecy::ExposeSecret;
@@ -20,7 +21,8 @@ use crate::state::AppState;
 /// How long the secret before is still good.
 const OVERLAP: TimeDelta = TimeDelta::hours(24);
 
-/// Gives a hook a new secret, which is shown here and never again. The one before is good for another 24 hours, one before
+/// Gives a hook a new secret, which is shown here and never again; one that trades with real money wants a factor proven a
+/// moment ago. The one before is good for another 24 hours, one before
 /// that no more.
 #[utoipa::path(
     params(("id" = String, Path, description = "The hook's id."), ("Idempotency-Key" = Option<String>, Header)),
@@ -46,6 +48,11 @@ pub async fn rotate(
     _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (user, id, now) = (caller.user, hook_id(&path)?, state.clock.now());
+    let hook = state.db.read(move |tx| tx.hook(user, id)).await?.ok_or_else(none)?;
+    let live = hook.settings.environment == Environment::Live;
+    if live {
+        caller.prove(&state).await?;
+    }
     let secret = WebhookSecret::generate(&mut OsRandom);
     let (text, keys) = (secret.expose_text(), state.keys.clone());
     let entry = caller.audit("hook.rotate_secret", AuditOutcome::Success, now, json!({ "hook_id": id }));
@@ -53,7 +60,14 @@ pub async fn rotate(
     let asked = Asked { route: "POST /webhooks/inbound/{id}/rotate", path: &path, body: b"", secret: true };
     let public_url = state.settings.public_url.clone();
     let made = move |tx: &mut Tx<'_>| {
-        if tx.hook(user, id)?.ok_or_else(none)?.builtin {
+        let hook = tx.lock_hook(user, id)?.ok_or_else(none)?;
+        if hook.settings.environment == Environment::Live && !live {
+            return Err(Problem::new(
+                "duplicate",
+                "the hook was changed meanwhile: look at it and try again",
+            ));
+        }
+        if hook.builtin {
             let detail = "the secret of POST /webhook is the setting WEBHOOK_SECRET";
             return Err(Problem::new("business_rule", detail));
         }

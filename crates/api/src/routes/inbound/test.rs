@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, post, web};
 use plimsoll_core_domain::order::{NewOrder, OrderSize};
-use plimsoll_core_domain::signals::{Fields, Message, Refusal, symbol_of};
+use plimsoll_core_domain::signals::{Fields, Message, Refusal};
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use plimsoll_storage::platform::signals::InboundHook;
 use serde::Serialize;
@@ -141,7 +141,7 @@ async fn trial(
     message: Message,
 ) -> Result<Trial, Problem> {
     let (rules, act) = (hook.settings.rules.clone(), caller.act(state));
-    let symbol = match symbol_of(&message.ticker, message.exchange.as_deref()) {
+    let symbol = match rules.symbol_of(&message) {
         Ok(symbol) => symbol,
         Err(refusal) => return Ok(refused(Some(&message), refusal)),
     };
@@ -180,7 +180,7 @@ async fn trial(
         }
     };
     Ok(match decision {
-        Decision::Later => Trial {
+        Decision::Later | Decision::Ask => Trial {
             detail: Some("open orders in the symbol are waited for first".to_owned()),
             ..accepted(&message, &symbol)
         },

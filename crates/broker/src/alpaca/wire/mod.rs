@@ -7,12 +7,14 @@ mod error;
 mod order;
 mod request;
 mod time;
+mod trades;
 mod update;
 
 pub(crate) use book::{AccountBody, AssetBody, ClockBody, FillBody, HistoryBody, MovementBody, PositionBody};
 pub(crate) use error::ErrorBody;
 pub(crate) use order::OrderBody;
 pub(crate) use request::{create_order, replace_order};
+pub(crate) use trades::LastTradesBody;
 pub(crate) use update::{Command, Incoming, read_message};
 
 /// An answer that is JSON of the right shape, but does not say what it must.

@@ -6,6 +6,7 @@ use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::signals::{Place, Reason};
 use plimsoll_core_domain::{AccountId, OrderId, StoreError, Symbol, UserId};
+use plimsoll_reliability::submit::CANCEL_ORDER;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ pub struct Ground {
     pub environment: Environment,
     /// Units held; negative when short.
     pub held: Decimal,
-    /// Orders that are on their way to a fill: market orders, and whatever hooks have placed. Legs are not counted.
+    /// Market orders that are on their way to a fill.
     pub under_way: i64,
     /// The last signal of the hook and symbol that states a position, apart from the one in question.
     pub last: Option<Place>,
@@ -117,12 +118,12 @@ impl Tx<'_> {
         let row = prepared(
             "SELECT a.id, a.environment, coalesce(p.qty, 0) AS held, \
                (SELECT count(*) FROM orders o WHERE o.account_id = a.id AND o.symbol = ? AND o.closed_at IS NULL \
-                 AND o.role = 'entry' AND (o.type = 'market' OR o.source_kind = 'webhook')) AS under_way, \
+                 AND o.role = 'entry' AND o.type = 'market') AS under_way, \
                l.id IS NOT NULL AS has_last, l.sent_at, l.stated_target, l.stated_previous \
              FROM accounts a LEFT JOIN positions p ON p.account_id = a.id AND p.symbol = ? \
              LEFT JOIN LATERAL (SELECT s.id, s.sent_at, s.stated_target, s.stated_previous FROM signals s \
                WHERE s.hook_id = ? AND s.id <> ? AND s.symbol = ? AND s.verdict = 'accepted' \
-                 AND s.stated_target IS NOT NULL ORDER BY s.id DESC LIMIT 1) l ON true \
+                 AND (s.stated_target IS NOT NULL OR s.target IS NOT NULL) ORDER BY s.id DESC LIMIT 1) l ON true \
              WHERE a.user_id = ? AND a.broker = 'alpaca' AND a.state <> 'inactive'",
         )
         .bind::<Text, _>(symbol.as_str())
@@ -151,8 +152,8 @@ impl Tx<'_> {
         .transpose()
     }
 
-    /// Ends what earlier signals of the hook and symbol about a position have still to come: this one says where to stand.
-    /// Under the account's lock.
+    /// Ends what earlier signals of the hook and symbol have still to come: this one says where to stand. Under the account's
+    /// lock.
     ///
     /// # Errors
     /// The store's own.
@@ -167,7 +168,7 @@ impl Tx<'_> {
         prepared(
             "UPDATE signals SET pending = false, reason = ?, decided_at = coalesce(decided_at, ?), \
                verdict = CASE WHEN order_id IS NULL THEN 'refused' ELSE verdict END \
-             WHERE user_id = ? AND hook_id = ? AND id < ? AND symbol = ? AND pending AND stated_target IS NOT NULL",
+             WHERE user_id = ? AND hook_id = ? AND id < ? AND symbol = ? AND pending",
         )
         .bind::<Text, _>(Reason::Superseded.as_str())
         .bind::<Timestamptz, _>(now)
@@ -178,6 +179,43 @@ impl Tx<'_> {
         .execute(self.conn())
         .store()?;
         Ok(())
+    }
+
+    /// The open orders of a hook in a symbol that rest, by id and locked; with `legs`, those that ride on its entries as well.
+    /// Beside each, whether its cancel is under way already.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn resting_of_hook(
+        &mut self,
+        account: AccountId,
+        hook: Uuid,
+        symbol: &Symbol,
+        legs: bool,
+    ) -> Result<Vec<(OrderId, bool)>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Resting {
+            #[diesel(sql_type = SqlUuid)]
+            id: Uuid,
+            #[diesel(sql_type = Bool)]
+            asked: bool,
+        }
+        let rows = prepared(
+            "SELECT o.id, o.status = 'pending_cancel' OR EXISTS (SELECT FROM jobs j WHERE j.kind = ? \
+               AND j.dedup_key = o.id::text AND j.state IN ('ready', 'leased', 'held')) AS asked \
+             FROM orders o LEFT JOIN orders e ON e.account_id = o.account_id AND e.id = o.parent_id \
+             WHERE o.account_id = ? AND o.symbol = ? AND o.closed_at IS NULL \
+               AND coalesce(e.source_kind, o.source_kind) = 'webhook' AND coalesce(e.source_id, o.source_id) = ? \
+               AND CASE WHEN o.role = 'entry' THEN o.type <> 'market' ELSE ? END ORDER BY o.id FOR UPDATE OF o",
+        )
+        .bind::<Text, _>(CANCEL_ORDER)
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(symbol.as_str())
+        .bind::<Text, _>(hook.to_string())
+        .bind::<Bool, _>(legs)
+        .load::<Resting>(self.conn())
+        .store()?;
+        Ok(rows.into_iter().map(|row| (OrderId(row.id), row.asked)).collect())
     }
 
     /// A signal of which something is still to come; locked, so that one decides on it at a time.

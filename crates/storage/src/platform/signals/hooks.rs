@@ -2,14 +2,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Binary, Bool, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_auth::IpNetwork;
 use plimsoll_core_domain::order::Environment;
-use plimsoll_core_domain::signals::{Action, HookRules, Sizing};
+use plimsoll_core_domain::signals::{Action, HookRules, Sizing, SymbolMap};
 use plimsoll_core_domain::{StoreError, Symbol, UserId};
 use rust_decimal::Decimal;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::db::Tx;
@@ -142,6 +143,8 @@ struct Row {
     symbols: Option<Vec<String>>,
     #[diesel(sql_type = Nullable<Array<Text>>)]
     actions: Option<Vec<String>>,
+    #[diesel(sql_type = Jsonb)]
+    symbol_map: Value,
     #[diesel(sql_type = Text)]
     sizing_mode: String,
     #[diesel(sql_type = Nullable<Numeric>)]
@@ -164,7 +167,7 @@ struct Row {
 
 macro_rules! hook_columns {
     () => {
-        "h.user_id, h.id, h.name, h.environment, h.enabled, h.builtin, h.symbols, h.actions, h.sizing_mode, \
+        "h.user_id, h.id, h.name, h.environment, h.enabled, h.builtin, h.symbols, h.actions, h.symbol_map, h.sizing_mode, \
          h.sizing_value, h.max_age_s, h.allowed_ips, h.auth, h.silent_alert_after_s, h.old_secret_until, h.created_at, \
          h.updated_at"
     };
@@ -201,6 +204,15 @@ macro_rules! door_of {
     };
 }
 
+fn map_of(stored: &Value) -> Result<SymbolMap, String> {
+    let mut map = SymbolMap::default();
+    for (ticker, symbol) in stored.as_object().into_iter().flatten() {
+        let symbol = Symbol::new(symbol.as_str().unwrap_or_default()).map_err(|why| why.to_string())?;
+        map.insert(ticker, symbol)?;
+    }
+    Ok(map)
+}
+
 fn symbols(texts: Vec<String>) -> Result<Vec<Symbol>, plimsoll_core_domain::IdError> {
     texts.into_iter().map(Symbol::new).collect()
 }
@@ -224,6 +236,7 @@ impl TryFrom<Row> for InboundHook {
                 environment: row.environment.parse().map_err(|why| bad("environment", &why))?,
                 enabled: row.enabled,
                 rules: HookRules {
+                    symbol_map: map_of(&row.symbol_map).map_err(|why| bad("symbol_map", &why))?,
                     symbols: row.symbols.map(symbols).transpose().map_err(|why| bad("symbols", &why))?,
                     actions: row.actions.map(actions).transpose().map_err(|why| bad("actions", &why))?,
                     sizing: Sizing::new(&row.sizing_mode, row.sizing_value.map(|value| value.normalize()))
@@ -271,6 +284,7 @@ impl TryFrom<DoorRow> for Door {
 struct Bound {
     symbols: Option<Vec<String>>,
     actions: Option<Vec<&'static str>>,
+    symbol_map: Value,
     max_age_s: Option<i32>,
     allowed_ips: Vec<String>,
 }
@@ -287,6 +301,12 @@ impl Bound {
                 .actions
                 .as_ref()
                 .map(|actions| actions.iter().map(|action| action.as_str()).collect()),
+            symbol_map: rules
+                .symbol_map
+                .iter()
+                .map(|(ticker, symbol)| (ticker.to_owned(), Value::from(symbol.as_str())))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
             max_age_s: rules.max_age.and_then(|age| i32::try_from(age.num_seconds()).ok()),
             allowed_ips: settings.allowed_ips.iter().map(ToString::to_string).collect(),
         }
@@ -310,9 +330,9 @@ impl Tx<'_> {
         let bound = Bound::of(settings);
         prepared(concat!(
             "INSERT INTO inbound_hooks AS h (user_id, id, name, broker, environment, enabled, builtin, symbols, actions, \
-             sizing_mode, sizing_value, max_age_s, allowed_ips, auth, silent_alert_after_s, armed_at, secret, \
+             symbol_map, sizing_mode, sizing_value, max_age_s, allowed_ips, auth, silent_alert_after_s, armed_at, secret, \
              secret_sha256, created_at, updated_at) \
-             VALUES (?, ?, ?, 'alpaca', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             VALUES (?, ?, ?, 'alpaca', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (user_id) WHERE builtin DO NOTHING RETURNING ",
             hook_columns!()
         ))
@@ -324,6 +344,7 @@ impl Tx<'_> {
         .bind::<Bool, _>(secret.is_none())
         .bind::<Nullable<Array<Text>>, _>(bound.symbols)
         .bind::<Nullable<Array<Text>>, _>(bound.actions)
+        .bind::<Jsonb, _>(bound.symbol_map)
         .bind::<Text, _>(settings.rules.sizing.mode())
         .bind::<Nullable<Numeric>, _>(settings.rules.sizing.value())
         .bind::<Nullable<Integer>, _>(bound.max_age_s)
@@ -378,6 +399,25 @@ impl Tx<'_> {
         .transpose()
     }
 
+    /// A hook of a user, locked: nobody else changes it before the transaction ends.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn lock_hook(&mut self, user: UserId, id: Uuid) -> Result<Option<InboundHook>, StoreError> {
+        prepared(concat!(
+            "SELECT ",
+            hook_columns!(),
+            " FROM inbound_hooks h WHERE h.user_id = ? AND h.id = ? AND h.deleted_at IS NULL FOR UPDATE"
+        ))
+        .bind::<BigInt, _>(user.0)
+        .bind::<SqlUuid, _>(id)
+        .get_result::<Row>(self.conn())
+        .optional()
+        .store()?
+        .map(InboundHook::try_from)
+        .transpose()
+    }
+
     /// A user's hooks, newest first, after the one with this id.
     ///
     /// # Errors
@@ -417,7 +457,7 @@ impl Tx<'_> {
         let bound = Bound::of(settings);
         self.logins_changed(user);
         prepared(concat!(
-            "UPDATE inbound_hooks h SET name = ?, environment = ?, enabled = ?, symbols = ?, actions = ?, sizing_mode = ?, \
+            "UPDATE inbound_hooks h SET name = ?, environment = ?, enabled = ?, symbols = ?, actions = ?, symbol_map = ?, sizing_mode = ?, \
              sizing_value = ?, max_age_s = ?, allowed_ips = ?, auth = ?, silent_alert_after_s = ?, silent_alert_at = NULL, \
              armed_at = ?, updated_at = ? WHERE h.user_id = ? AND h.id = ? AND h.deleted_at IS NULL RETURNING ",
             hook_columns!()
@@ -427,6 +467,7 @@ impl Tx<'_> {
         .bind::<Bool, _>(settings.enabled)
         .bind::<Nullable<Array<Text>>, _>(bound.symbols)
         .bind::<Nullable<Array<Text>>, _>(bound.actions)
+        .bind::<Jsonb, _>(bound.symbol_map)
         .bind::<Text, _>(settings.rules.sizing.mode())
         .bind::<Nullable<Numeric>, _>(settings.rules.sizing.value())
         .bind::<Nullable<Integer>, _>(bound.max_age_s)

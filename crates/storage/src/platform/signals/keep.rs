@@ -14,6 +14,8 @@ use crate::db::prepared::prepared;
 pub enum Outdated {
     /// The log's rows.
     Signals,
+    /// Those of deliveries that were not from the hook's sender.
+    Unproven,
     /// Keys that have run out.
     Keys,
     /// Deleted hooks.
@@ -22,7 +24,7 @@ pub enum Outdated {
 
 impl Outdated {
     /// All of it.
-    pub const ALL: [Self; 3] = [Self::Signals, Self::Keys, Self::Hooks];
+    pub const ALL: [Self; 4] = [Self::Signals, Self::Unproven, Self::Keys, Self::Hooks];
 }
 
 impl Tx<'_> {
@@ -41,6 +43,10 @@ impl Tx<'_> {
             Outdated::Signals => {
                 "DELETE FROM signals WHERE ctid = ANY(ARRAY(SELECT ctid FROM signals \
                  WHERE received_at < ? AND NOT pending ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED))"
+            }
+            Outdated::Unproven => {
+                "DELETE FROM signals WHERE ctid = ANY(ARRAY(SELECT ctid FROM signals \
+                 WHERE received_at < ? AND NOT genuine ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED))"
             }
             Outdated::Keys => {
                 "DELETE FROM signal_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM signal_keys \

@@ -222,8 +222,8 @@ impl Tx<'_> {
         delivery: &Delivery,
         reason: Reason,
     ) -> Result<(), StoreError> {
-        let [high, low, ..] = delivery.sha256;
-        // spread by the body, so that two strays seldom meet on one row
+        let [.., high, low] = *delivery.id.as_bytes();
+        // spread by chance, so that two strays seldom meet on one row, however alike they are
         let slot = i16::try_from(u16::from_be_bytes([high, low]) % STRAY_SLOTS).unwrap_or(0);
         prepared(
             "WITH d AS (SELECT ?::uuid AS hook_id, ?::uuid AS id, ?::timestamptz AS at, ?::text AS reason, \

@@ -6,7 +6,7 @@ use plimsoll_core_domain::{AccountId, StoreError};
 use rust_decimal::Decimal;
 
 use super::write::detail_of_terms;
-use super::{AcceptOrder, Accepted};
+use super::{AcceptKey, AcceptOrder, Accepted, InternalKey};
 use crate::db::Tx;
 use crate::platform::risk::ExposureQuery;
 
@@ -57,13 +57,26 @@ impl Tx<'_> {
         })
     }
 
-    /// A refusal that is on record: what was asked for, the rule, its limit and the actual value.
+    /// A refusal, which is on record; but for a signal's for want of a price, since the broker may be asked for one.
     pub(super) fn refuse(
         &mut self,
         accept: &AcceptOrder,
         refusal: RiskRefusal,
     ) -> Result<Accepted, StoreError> {
         self.withdraw_key(accept)?;
+        let asks =
+            matches!(accept.key, AcceptKey::Internal(InternalKey::Signal(_))) && refusal.price_unknown();
+        if !asks {
+            self.record_refusal(accept, &refusal)?;
+        }
+        Ok(Accepted::Risk(refusal))
+    }
+
+    /// Puts a refusal on record: what was asked for, the rule, its limit and the actual value.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn record_refusal(&mut self, accept: &AcceptOrder, refusal: &RiskRefusal) -> Result<(), StoreError> {
         let mut entry = accept.audit.clone();
         entry.outcome = AuditOutcome::Denied;
         entry.subject_id = Some(accept.user);
@@ -79,6 +92,6 @@ impl Tx<'_> {
         entry.detail = detail;
         self.append_audit(Some(accept.user), &entry)?;
         tracing::info!(user.id = %accept.user, rule = refusal.rule.as_str(), limit = refusal.limit, actual = refusal.actual, "an order was refused");
-        Ok(Accepted::Risk(refusal))
+        Ok(())
     }
 }

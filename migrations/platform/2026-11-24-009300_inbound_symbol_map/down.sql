@@ -1,0 +1,1 @@
+ALTER TABLE inbound_hooks DROP COLUMN symbol_map;
