@@ -181,3 +181,25 @@ async fn answers_in_several_parts() {
     let reply = bench.delete("/v2/positions?cancel_orders=True").await;
     assert_eq!(reply.body.as_array().unwrap().last().unwrap()["status"], 200);
 }
+
+/// Market data as Alpaca's own service tells them: prices are numbers, what is not known is left out, and the limit of the
+/// Trading API is not touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn last_trades_are_market_data() {
+    let bench = Bench::with(|config| {
+        config.market = MarketSource::Bundled;
+    })
+    .await;
+    let answer = bench.get("/v2/stocks/trades/latest?symbols=AAPL,NOSUCH").await;
+    let trades = answer["trades"].as_object().unwrap();
+    assert_eq!(trades.keys().collect::<Vec<_>>(), ["AAPL"]);
+    let trade = &trades["AAPL"];
+    assert!(trade["p"].is_number() && trade["p"].as_f64().unwrap() > 0.0, "{trade}");
+    assert!(trade["t"].as_str().unwrap().ends_with('Z') && trade["c"].is_array(), "{trade}");
+    let pair = bench.get("/v1beta3/crypto/us/latest/trades?symbols=BTC%2FUSD").await;
+    assert!(pair["trades"]["BTC/USD"]["p"].is_number(), "{pair}");
+    let none = bench.get("/v2/stocks/trades/latest").await;
+    assert_eq!(none, json!({ "trades": {} }));
+    let refused = bench.post("/v2/stocks/trades/latest", json!({})).await;
+    assert_eq!(refused.status, 405);
+}

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use plimsoll_auth::Act;
-use plimsoll_core_domain::audit::{AuditLog, AuditOutcome};
+use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::{NewOrder, OrderSize, OrderSource, OrderStatus, SourceKind};
 use plimsoll_core_domain::signals::{
     Action, Fields, HookRules, Known, Message, Place, Reason, Refusal, Wanted,

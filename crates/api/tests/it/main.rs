@@ -22,6 +22,7 @@ mod registration;
 mod remembered;
 mod reset;
 mod risk;
+mod signal_orders;
 mod signals;
 mod story;
 mod timing;

@@ -5,6 +5,7 @@
 mod contract;
 mod failures;
 mod payloads;
+mod quotes;
 mod requests;
 mod secrets;
 mod stream;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use plimsoll_auth::ports::VaultStore;
+use plimsoll_auth::ports::{SessionStore, VaultStore};
 use plimsoll_auth::vault::{Alert, Audience};
 use plimsoll_core_domain::order::Side;
 use plimsoll_core_domain::outbound::{EventFilter, delivery_id};
@@ -518,4 +518,31 @@ fn nothing_is_due_of_a_disabled_user() {
     assert_eq!(state(), HookState::Active);
     world.test.execute(&format!("UPDATE users SET state = 'disabled' WHERE id = {user}"));
     assert_eq!(state(), HookState::Paused);
+}
+
+/// Whoever locks everybody out stops what an intruder may have sent elsewhere; signing out alone does not.
+#[test]
+fn hooks_are_paused_with_the_doors_closed() {
+    let world = World::new();
+    let user = world.user;
+    let (other, _) = add_user(&world.db, "other@example.com");
+    let made = hook(&world, 1, &[]);
+    create(&world, other, &new_hook(2, &[]));
+    let close = |with_api_tokens| {
+        let closed = world.db.run_blocking(|tx| tx.close_doors(user, None, with_api_tokens, at(3)));
+        closed.unwrap_or_else(|why: StoreError| panic!("{why}"));
+        let found = world.db.read_blocking(|tx| tx.outbound_hook(user, made.id));
+        let hook = found.unwrap_or_else(|why: StoreError| panic!("{why}")).unwrap();
+        (hook.state, hook.state_reason)
+    };
+    assert_eq!(close(false), (HookState::Active, None));
+    assert_eq!(close(true), (HookState::Paused, Some("locked_out".to_owned())));
+    assert_eq!(world.count("outbound_hooks WHERE state = 'active'"), 1, "another user's");
+    let wakes = HookChange { state: Some(HookState::Active), ..HookChange::default() };
+    let (_, active) = world
+        .db
+        .run_blocking(|tx| tx.change_outbound_hook(user, made.id, &wakes, at(4)))
+        .unwrap_or_else(|why: StoreError| panic!("{why}"))
+        .unwrap();
+    assert_eq!((active.state, active.state_reason), (HookState::Active, None));
 }
