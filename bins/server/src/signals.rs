@@ -134,7 +134,7 @@ impl Handler<Db> for ActOnSignal {
             Err(why) => {
                 tracing::error!(%why, signal.id = %id, hook.id = %hook_id, %received_at, "A stored signal does not read.");
                 return context.settle_with(|tx| {
-                    let outcome = Outcome { refusal: Some(why), ..Outcome::default() };
+                    let outcome = Outcome { refusal: Some(why.clone()), ..Outcome::default() };
                     tx.settle_signal(user, id, &outcome, self.clock.now())?;
                     Ok(Settlement::Done)
                 });

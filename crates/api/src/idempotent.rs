@@ -95,29 +95,52 @@ impl OptionalKey {
     where
         F: FnOnce(&mut Tx<'_>) -> Result<StoredReply, Problem> + Send + 'static,
     {
-        let Some(key) = self.0 else { return Ok(send(state.db.run(effect).await?, false)) };
+        self.run_noting(state, user, asked, |tx| effect(tx).map(Ok)).await
+    }
+
+    /// The same of an effect that may refuse and still have something to write, such as an audit entry: the inner error is
+    /// answered, and what was written stays; nothing is kept under the key.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) async fn run_noting<F>(
+        self,
+        state: &AppState,
+        user: UserId,
+        asked: Asked<'_>,
+        effect: F,
+    ) -> Result<HttpResponse, Problem>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<Result<StoredReply, Problem>, Problem> + Send + 'static,
+    {
+        let Some(key) = self.0 else { return Ok(send(state.db.run(effect).await??, false)) };
         let method = asked.route.split(' ').next().unwrap_or_default();
         let fingerprint = fingerprint(method, asked.path, asked.body)?;
         let (route, secret, now) = (asked.route.to_owned(), asked.secret, state.clock.now());
         let claim = KeyClaim { user, key, route, fingerprint, keep: KEEP_OTHERS };
         let done = state.db.run(move |tx| {
-            let once = once(tx, &claim, |tx| {
-                let reply = effect(tx)?;
-                if secret {
-                    tx.seal_reply(user, &claim.key, reply, now)?.ok_or_else(unreadable)
-                } else {
-                    Ok(reply)
+            let mut refused = None;
+            let once = once(tx, &claim, |tx| match effect(tx)? {
+                Ok(reply) if secret => tx.seal_reply(user, &claim.key, reply, now)?.ok_or_else(unreadable),
+                Ok(reply) => Ok(reply),
+                Err(problem) => {
+                    refused = Some(problem);
+                    Ok(StoredReply { status: 0, body: Vec::new() })
                 }
             });
             let (reply, replayed) = match once.map_err(Failed)? {
                 Once::Fresh(reply) => (reply, false),
                 Once::Replay(reply) => (reply, true),
             };
+            if let Some(problem) = refused {
+                tx.release_key(user, &claim.key)?;
+                return Ok(Err(problem));
+            }
             let plain = if secret { tx.open_reply(user, &claim.key, reply)? } else { Some(reply) };
             let plain = plain.ok_or_else(|| Failed(OnceError::Effect(unreadable())))?;
-            Ok::<_, Failed>((plain, replayed))
+            Ok::<_, Failed>(Ok((plain, replayed)))
         });
-        let (reply, replayed) = done.await.map_err(Problem::from)?;
+        let (reply, replayed) = done.await.map_err(Problem::from)??;
         Ok(send(reply, replayed))
     }
 }

@@ -122,6 +122,18 @@ async fn wishes_out_of_bounds_are_refused() {
     let denied =
         world.rows("SELECT seq FROM audit_log WHERE action = 'api_token.create' AND outcome = 'denied'");
     assert_eq!(denied.len(), 2);
+
+    // Under a key as well; what is refused leaves the key free.
+    let keyed = client.clone().header("idempotency-key", "token-1");
+    let refused = keyed.post("/auth/api-tokens", &with(good(), "scopes", json!(["admin"]))).await;
+    assert_eq!((refused.status, &refused.body["code"]), (StatusCode::FORBIDDEN, &json!("access_denied")));
+    let denied = "SELECT seq FROM audit_log WHERE action = 'api_token.create' AND outcome = 'denied'";
+    assert_eq!(world.rows(denied).len(), 3);
+    let made = keyed.post("/auth/api-tokens", &good()).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    let again = keyed.post("/auth/api-tokens", &good()).await;
+    assert_eq!(again.text, made.text, "the same token");
+    assert_eq!(world.rows("SELECT id FROM api_tokens").len(), 1);
 }
 
 /// ADM-2: another's token, one that never was, and text that is no id are one and the same 404.

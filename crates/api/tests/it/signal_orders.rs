@@ -8,7 +8,7 @@ use crate::api_tokens::stepped_up;
 use crate::signals::{Desk, post};
 
 fn audited(desk: &Desk) -> usize {
-    desk.world.rows("SELECT id::text FROM audit_log WHERE action = 'order.create'").len()
+    desk.world.rows("SELECT seq FROM audit_log WHERE action = 'order.create'").len()
 }
 
 /// A limit of an amount, an instrument that is known and a price that is not: the broker is asked for it at once.
@@ -60,11 +60,18 @@ async fn strangers_do_not_keep_the_sender_out() {
 
     // One address that tries doors behind which nobody is has its bound; a door that somebody came through is open to it.
     let mut seen = Vec::new();
-    for n in 0..300_u32 {
-        let url = format!("{}/hooks/0196a6b0-1111-7222-8333-4444{n:08}", desk.world.url);
-        seen.push(post(&url, wrong.clone(), &[]).await.status);
+    for n in 0..100_u32 {
+        let urls: Vec<String> = (0..20)
+            .map(|m| format!("{}/hooks/0196a6b0-1111-7222-8333-{:012}", desk.world.url, 20 * n + m))
+            .collect();
+        let posts = urls.iter().map(|url| post(url, wrong.clone(), &[]));
+        seen.extend(futures_util::future::join_all(posts).await.iter().map(|answer| answer.status));
+        if seen.contains(&429) {
+            break;
+        }
     }
-    assert_eq!((seen[0], seen[299]), (401, 429), "{seen:?}");
+    assert_eq!(seen[0], 401);
+    assert!(seen.contains(&429) && seen.len() > 100, "{seen:?}");
     let still = desk.post(json!({ "action": "buy", "quantity": 1, "id": "b" })).await;
     assert_eq!(still.status, 202, "{}", still.body);
     assert_eq!(desk.post_raw(wrong, &[]).await.status, 401, "as far as the proof");
@@ -120,7 +127,7 @@ async fn a_hooks_own_resting_orders_make_way() {
         assert_eq!((waits.status, &waits.body["reason"]), (202, &Value::Null), "{}", waits.body);
         assert_eq!(jobs(), 1);
     }
-    let canceled = desk.world.rows("SELECT detail FROM audit_log WHERE action = 'order.cancel'").len();
+    let canceled = desk.world.rows("SELECT seq FROM audit_log WHERE action = 'order.cancel'").len();
     assert_eq!(canceled, 2, "each on record once");
 
     let asked = desk.post(json!({ "action": "cancel", "id": "f" })).await;

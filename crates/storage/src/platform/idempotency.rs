@@ -163,6 +163,19 @@ impl Tx<'_> {
         Ok(plain.map(|plain| StoredReply { status: reply.status, body: plain.expose_secret().to_vec() }))
     }
 
+    /// Forgets a key that this transaction has claimed: its request had no effect.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn release_key(&mut self, user: UserId, key: &IdempotencyKey) -> Result<(), StoreError> {
+        prepared("DELETE FROM idempotency_keys WHERE user_id = ? AND key = ?")
+            .bind::<BigInt, _>(user.0)
+            .bind::<Text, _>(key.as_str())
+            .execute(self.conn())
+            .store()
+            .map(drop)
+    }
+
     /// Deletes expired keys, at most `batch`.
     ///
     /// # Errors

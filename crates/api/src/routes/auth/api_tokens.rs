@@ -163,11 +163,15 @@ pub async fn create(
     let asked =
         Asked { route: "POST /auth/api-tokens", path: "/auth/api-tokens", body: &body.raw, secret: true };
     let made = move |tx: &mut Tx<'_>| {
-        let record = api_tokens::create(tx, &policy, &act, user, &new, wanted)?.map_err(Problem::from)?;
+        let record = match api_tokens::create(tx, &policy, &act, user, &new, wanted)? {
+            Ok(record) => record,
+            // A refusal for want of rights is on record.
+            Err(refusal) => return Ok(Err(Problem::from(refusal))),
+        };
         let shown = ShownOnce { token: text.expose_secret(), record: TokenView::from(&record) };
-        reply(StatusCode::CREATED, &shown)
+        reply(StatusCode::CREATED, &shown).map(Ok)
     };
-    key.run(&state, user, asked, made).await
+    key.run_noting(&state, user, asked, made).await
 }
 
 fn place(text: &str) -> Result<After, Problem> {
