@@ -234,7 +234,8 @@ impl TradingGateway for Connections {
     }
 
     fn price_seen(&self, user: UserId, symbol: &Symbol) -> Option<Price> {
-        price_of(&self.connected(user).ok()?, symbol)
+        let connection = self.connected(user).ok()?;
+        price_of(&connection, symbol)
     }
 
     fn quote<'a>(&'a self, user: UserId, symbol: &'a Symbol) -> BoxFuture<'a, Option<Price>> {
