@@ -20,6 +20,12 @@ async fn post(client: &Client, path: &str, body: Value) -> (StatusCode, Value) {
     (status, answer)
 }
 
+/// The trader, whose account trades, with a factor proven a moment ago.
+async fn proven(demo: &Demo) -> Client {
+    demo.login("trader").await;
+    demo.stepped_up("trader").await
+}
+
 /// A new webhook; its path on the API, and its secret.
 async fn hook(client: &Client, url: &str, events: Value) -> (String, String) {
     let (status, made) = post(client, "/webhooks/outbound", json!({ "url": url, "events": events })).await;
@@ -57,7 +63,7 @@ async fn a_real_receiver_verifies_what_is_posted() {
     let demo =
         Demo::start(&[("WEBHOOK_ALLOW_NETS", "127.0.0.1,::1"), ("WEBHOOK_CA_PATH", ca.to_str().unwrap())])
             .await;
-    let client = demo.login("trader").await;
+    let client = proven(&demo).await;
     let url = format!("https://localhost:{}/ok", receiver.port);
     let (path, secret) = hook(&client, &url, json!([])).await;
     receiver.knows(&secret);
@@ -121,7 +127,7 @@ async fn failures_are_repeated_and_end() {
     let Some(python) = python() else { return };
     let receiver = Receiver::start(&python, false);
     let demo = Demo::start(&[("WEBHOOK_ALLOW_NETS", "127.0.0.1"), ("TIME_SCALE", "0.02")]).await;
-    let client = demo.login("trader").await;
+    let client = proven(&demo).await;
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", receiver.port);
     let mut database = RawConnection::open(demo.logins["database"]["url"].as_str().unwrap()).unwrap();
 
@@ -202,7 +208,7 @@ async fn nothing_is_lost_when_the_server_is_killed() {
     let Some(python) = python() else { return };
     let receiver = Receiver::start(&python, false);
     let mut demo = Demo::start(&[("WEBHOOK_ALLOW_NETS", "127.0.0.1"), ("TIME_SCALE", "0.1")]).await;
-    let client = demo.login("trader").await;
+    let client = proven(&demo).await;
     let (path, _) =
         hook(&client, &format!("http://127.0.0.1:{}/flaky", receiver.port), json!(["order_created"])).await;
     for n in 0..5 {
@@ -211,7 +217,7 @@ async fn nothing_is_lost_when_the_server_is_killed() {
     receiver.next();
     demo.child.kill();
     demo.restart().await;
-    let client = demo.login("trader").await;
+    let client = proven(&demo).await;
     let log = until(&client, &format!("{path}/deliveries"), |log| {
         let rows = log["items"].as_array().unwrap();
         rows.len() == 5 && rows.iter().all(|row| row["state"] == "delivered")
