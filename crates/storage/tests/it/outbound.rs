@@ -245,7 +245,6 @@ fn gaps_are_told_of() {
 #[test]
 fn many_dispatchers_make_each_message_once() {
     let world = World::new();
-    let user = world.user;
     for n in 1..=4 {
         hook(&world, n, &[]);
     }
