@@ -125,7 +125,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
                 ..WsSettings::default()
             },
             hash_params: settings.limits.argon2,
-            timings: settings.timings.clone(),
+            timings: timings(settings),
             audit_retention: settings.audit_retention,
             postman: postman(settings)?,
             webhooks: webhooks(settings)?,
@@ -346,4 +346,13 @@ fn health(settings: &Settings, clock: &Arc<dyn Clock>) -> HealthRegistry {
         limit,
         DiskCheck::new(&settings.data_dir),
     )
+}
+
+/// The durations, with those that have settings of their own.
+fn timings(settings: &Settings) -> plimsoll_reliability::Timings {
+    plimsoll_reliability::Timings {
+        reconcile_interval: settings.broker.reconcile_interval.mul_f64(settings.time_scale),
+        stale_order_age: settings.broker.stale_order_age.mul_f64(settings.time_scale),
+        ..settings.timings.clone()
+    }
 }

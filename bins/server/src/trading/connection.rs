@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +12,8 @@ use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::{AccountId, Price, Symbol, UserId};
 use plimsoll_storage::platform::accounts::TradingAccount;
 use tokio::sync::Notify;
+
+use super::fence::Fence;
 
 /// One account's connection. It lives as long as the version of the credentials that it was made for.
 pub struct Connection {
@@ -34,6 +36,13 @@ pub struct Connection {
     pub(super) filled: Notify,
     /// Held while the broker is asked for a price, so that orders that come together ask once.
     pub(super) quoting: tokio::sync::Mutex<()>,
+    /// The account is to be compared before it takes entries.
+    pub(super) compare: Notify,
+    awaits_comparison: AtomicBool,
+    /// Held by the comparison with the broker that is under way.
+    pub(super) comparing: tokio::sync::Mutex<()>,
+    /// The right to write for the account, where this instance has it.
+    fence: OnceLock<Fence>,
     seen: Mutex<Seen>,
 }
 
@@ -64,6 +73,10 @@ impl Connection {
             moved: Notify::new(),
             filled: Notify::new(),
             quoting: tokio::sync::Mutex::default(),
+            compare: Notify::new(),
+            awaits_comparison: AtomicBool::new(false),
+            comparing: tokio::sync::Mutex::default(),
+            fence: OnceLock::new(),
             seen: Mutex::default(),
         }
     }
@@ -72,6 +85,15 @@ impl Connection {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// A connection is made anew for every holding of the account: the first one counts.
+    pub(super) fn set_fence(&self, fence: Fence) {
+        drop(self.fence.set(fence));
+    }
+
+    pub(super) fn fence(&self) -> Option<Fence> {
+        self.fence.get().cloned()
     }
 
     pub(super) fn set_ready(&self) {
@@ -87,6 +109,14 @@ impl Connection {
             self.moved.notify_one();
         }
         self.loss_limited.store(limited, Ordering::Relaxed);
+    }
+
+    /// Whether the account takes entries only after a comparison. The first time it does so the comparison is woken.
+    pub(super) fn set_awaits_comparison(&self, awaits: bool) {
+        if awaits && !self.awaits_comparison.load(Ordering::Relaxed) {
+            self.compare.notify_one();
+        }
+        self.awaits_comparison.store(awaits, Ordering::Relaxed);
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -2,10 +2,10 @@
 
 mod account_news;
 mod apply;
-mod catch_up;
 mod connection;
 mod connections;
 mod doubts;
+mod failover;
 mod fence;
 mod gateway;
 mod halt_job;
@@ -14,8 +14,10 @@ mod links;
 mod loss;
 mod marks;
 mod places;
+mod reconcile;
 mod reports;
 mod seed;
+mod send_on;
 mod servers;
 mod shares;
 mod showing;
@@ -40,6 +42,7 @@ use plimsoll_reliability::submit::{
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::SYNC_ORDER;
+use plimsoll_storage::platform::reconciliation::{RECONCILE, RECONCILE_QUEUE};
 use plimsoll_storage::platform::risk::ENFORCE_HALT;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -54,6 +57,7 @@ pub(crate) use supervisor::TOPIC as ACCOUNTS;
 
 use self::links::Links;
 use self::places::Places;
+use self::reconcile::{Pace, Reconcile};
 use self::seed::Sower;
 use self::supervisor::{Supervisor, SupervisorParts};
 use self::tasks::Shop;
@@ -88,6 +92,7 @@ pub struct TradingHandle {
     /// The connections.
     pub connections: Arc<Connections>,
     workers: Workers<Db>,
+    comparisons: Workers<Db>,
     supervisor: JoinHandle<()>,
     stop: CancellationToken,
     runtime: Handle,
@@ -125,6 +130,12 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
     if parts.alone {
         job.control.run_blocking(|tx| tx.forget_leases(&[fence::ACCOUNT, fence::INSTANCE]))?;
     }
+    let pace = Pace {
+        interval: timings.reconcile_interval,
+        unknown_for: timings.reconcile_unknown,
+        stale_age: timings.stale_order_age,
+        missing_for: timings.reconcile_missing,
+    };
     let shop = Shop {
         jobs: job.jobs.clone(),
         hub: parts.hub,
@@ -132,6 +143,7 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         runtime: job.runtime.clone(),
         starts: Arc::new(Semaphore::new(STARTS)),
         loss_look: timings.loss_look,
+        pace,
     };
     let halts = halt_job::EnforceHalt::new(Arc::clone(&parts.keys), Arc::clone(&job.clock), timings);
     let (keys, clock) = (parts.keys, Arc::clone(&job.clock));
@@ -156,6 +168,19 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
     let (brokers, elsewhere) = (Arc::clone(&connections), Arc::clone(&connections));
     let query = timings.broker_query();
     let sync = sync_job::SyncOrder::new(Arc::clone(&connections), Arc::clone(&job.clock));
+    let reconcile = Reconcile {
+        connections: Arc::clone(&connections),
+        db: job.jobs.clone(),
+        clock: Arc::clone(&job.clock),
+        pace,
+    };
+    let others = Arc::clone(&connections);
+    // A thread of its own: orders must not wait for comparisons.
+    let comparisons = job
+        .runner(RECONCILE_QUEUE)
+        .leaving(move || others.picture().elsewhere.clone())
+        .handle(RECONCILE, query, reconcile)
+        .start(1, &job.wake)?;
     let workers = job
         .runner(BROKER_QUEUE)
         .leaving(move || elsewhere.picture().elsewhere.clone())
@@ -166,7 +191,15 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         .handle(SYNC_ORDER, query, sync)
         .handle(ENFORCE_HALT, timings.internal(), halts)
         .start(parts.threads, &job.wake)?;
-    Ok(TradingHandle { connections, workers, supervisor, stop, runtime: job.runtime, _woken: listening })
+    Ok(TradingHandle {
+        connections,
+        workers,
+        comparisons,
+        supervisor,
+        stop,
+        runtime: job.runtime,
+        _woken: listening,
+    })
 }
 
 impl TradingHandle {
@@ -174,6 +207,7 @@ impl TradingHandle {
     pub fn stop(self, limit: Duration) -> StopReport {
         let began = Instant::now();
         let report = self.workers.stop(limit);
+        self.comparisons.stop(limit.saturating_sub(began.elapsed()));
         self.stop.cancel();
         let left = limit.saturating_sub(began.elapsed()).max(LEAVES_WITHIN);
         if self.runtime.block_on(async { tokio::time::timeout(left, self.supervisor).await }).is_err() {

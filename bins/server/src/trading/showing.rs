@@ -25,6 +25,7 @@ impl Supervisor {
             let running = self.running.get(&row.account.id);
             if let Some(running) = running {
                 running.connection.set_loss_limited(row.loss_limited);
+                running.connection.set_awaits_comparison(row.awaits_comparison);
             }
             Known {
                 row: row.clone(),

@@ -43,6 +43,8 @@ pub(super) struct Running {
 pub(super) struct Look {
     /// The leases that were renewed; `None` when that was not due.
     renewed: Option<Vec<String>>,
+    /// The database's history, where it was looked at.
+    timeline: Option<String>,
     pub(super) accounts: Vec<TradingAccount>,
     pub(super) leases: Vec<LiveLease>,
 }
@@ -70,6 +72,8 @@ pub(super) struct Supervisor {
     /// Reports that are still to be written down.
     pub(super) unwritten: Vec<Told>,
     renewed: Option<Instant>,
+    /// The database's history as it was last seen.
+    pub(super) timeline: Option<String>,
 }
 
 impl Supervisor {
@@ -84,6 +88,7 @@ impl Supervisor {
             balance,
             unwritten: Vec::new(),
             renewed: None,
+            timeline: None,
         }
     }
 
@@ -128,6 +133,7 @@ impl Supervisor {
                     self.parts.connections.renewed(began);
                     self.end_lost(names).await;
                 }
+                self.heed_timeline(look.timeline.clone()).await;
                 if let Err(error) = self.follow(&look).await {
                     tracing::warn!(%error, "the accounts' leases could not be changed now");
                 }
@@ -168,8 +174,9 @@ impl Supervisor {
                     }
                     false => None,
                 };
+                let timeline = if due { tx.database_timeline()? } else { None };
                 let (accounts, leases) = (tx.trading_accounts()?, tx.live_leases(&[ACCOUNT, INSTANCE])?);
-                Ok(Look { renewed, accounts, leases })
+                Ok(Look { renewed, timeline, accounts, leases })
             })
             .await
     }

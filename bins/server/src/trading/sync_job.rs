@@ -6,13 +6,12 @@ use std::time::Duration;
 use plimsoll_core_domain::Clock;
 use plimsoll_core_domain::broker::{BrokerError, FillQuery};
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
-use plimsoll_reliability::reconcile::inferred;
+use plimsoll_reliability::reconcile::{ReconcileError, inferred, look, read_fills};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::orders::{Applied, ApplyError, OrderReport, SyncPayload};
 use rust_decimal::Decimal;
 
 use super::apply::report_of_order;
-use super::catch_up::{CatchUpError, look, read_fills};
 use super::connections::Connections;
 
 /// From this attempt on, fills that the broker's book still lacks are inferred from the order's totals.
@@ -30,13 +29,13 @@ impl SyncOrder {
     }
 }
 
-fn failure(error: CatchUpError) -> JobFailure {
+fn failure(error: ReconcileError) -> JobFailure {
     match error {
-        CatchUpError::Broker(BrokerError::Throttled { retry_after }) => {
+        ReconcileError::Broker(BrokerError::Throttled { retry_after }) => {
             // it was not asked: that uses up no attempt
             JobFailure::put_off(retry_after, "the broker takes no more requests for now")
         }
-        CatchUpError::Store(error) => error.into(),
+        ReconcileError::Store(error) => error.into(),
         other => JobFailure::transient(other.to_string()),
     }
 }
@@ -60,7 +59,7 @@ impl Handler<Db> for SyncOrder {
                     fills.extend(read_fills(broker, &query).await?);
                 }
             }
-            Ok::<_, CatchUpError>((seen, fills))
+            Ok::<_, ReconcileError>((seen, fills))
         });
         let (seen, fills) = match fetched {
             Ok(fetched) => fetched.map_err(failure)?,

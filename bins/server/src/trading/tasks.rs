@@ -15,6 +15,8 @@ use super::connection::Connection;
 use super::fence::Fence;
 use super::loss;
 use super::marks::Marks;
+use super::reconcile::due;
+use super::reconcile::{Comparer, Pace};
 use super::reports::Teller;
 use super::sink::{self, Sink};
 
@@ -32,6 +34,8 @@ pub(super) struct Shop {
     pub(super) starts: Arc<Semaphore>,
     /// How often an account's loss is looked at.
     pub(super) loss_look: Duration,
+    /// How accounts are compared with their brokers.
+    pub(super) pace: Pace,
 }
 
 /// The tasks of one account. They end with this.
@@ -41,12 +45,19 @@ pub(super) struct AccountTasks(Vec<JoinHandle<()>>);
 impl Shop {
     /// Starts everything for an account that this instance has.
     pub(super) fn open(&self, connection: &Arc<Connection>, fence: Fence, teller: Teller) -> AccountTasks {
-        let sink =
-            Sink::new(Arc::clone(connection), self.jobs.clone(), Arc::clone(&self.clock), fence, teller);
+        connection.set_fence(fence.clone());
+        let comparer = Comparer {
+            connection: Arc::clone(connection),
+            db: self.jobs.clone(),
+            clock: Arc::clone(&self.clock),
+            fence,
+            pace: self.pace,
+        };
+        let sink = Sink::new(comparer, teller);
         let account = connection.account;
         let (follower, starts) = (sink.clone(), Arc::clone(&self.starts));
         let follow = move || sink::follow(follower.clone(), Arc::clone(&starts));
-        let compare = move || sink::compare(sink.clone());
+        let compare = move || due::compare(sink.comparer.clone());
         AccountTasks(vec![
             self.runtime.spawn(lasting(account, follow)),
             self.runtime.spawn(lasting(account, compare)),
