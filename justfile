@@ -28,6 +28,10 @@ schedules:
 faults *args:
     FAULTS_REAL_TIME={{ if args == "--real-time" { "1" } else { "" } }} ./test -p plimsoll-server --test it faults::
 
+# Two simulated hours of trading with random faults and two servers, of which CI runs a part.
+hours minutes="120":
+    RECONCILE_MINUTES={{ minutes }} ./test -p plimsoll-server --test it faults::hours
+
 # What CI checks beside the tests.
 lint:
     cargo fmt --all --check

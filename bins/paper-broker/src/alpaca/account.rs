@@ -1,5 +1,7 @@
 use plimsoll_paper_exchange::Refusal;
-use plimsoll_paper_exchange::account::{ActivityQuery, ConfigurationsPatch, HistoryQuery, Timeframe};
+use plimsoll_paper_exchange::account::{
+    Activity, ActivityQuery, ConfigurationsPatch, HistoryQuery, Timeframe,
+};
 
 use super::orders::direction;
 use crate::engine::World;
@@ -23,7 +25,18 @@ pub(super) fn configure(world: &mut World, call: &Call) -> Answer {
 pub(super) fn activities(world: &mut World, call: &Call, kind: Option<&str>) -> Answer {
     activity_query(&call.params, kind)
         .and_then(|query| world.exchange.activities(call.account, &query))
-        .map(|rows| Answer::ok(&rows))
+        .map(|mut rows| {
+            if !call.hidden.is_empty() {
+                rows.retain(|row| match row {
+                    Activity::Fill(fill) => {
+                        let order = world.exchange.order(call.account, fill.order_id, false);
+                        !order.is_ok_and(|order| call.hidden.hides_fills(&order))
+                    }
+                    Activity::NonTrade(_) => true,
+                });
+            }
+            Answer::ok(&rows)
+        })
         .into()
 }
 

@@ -36,6 +36,9 @@ pub(crate) struct Live {
     rule: FaultRule,
     /// How often it acted.
     hits: u64,
+    /// How many it has let through.
+    #[serde(skip)]
+    passed: u64,
 }
 
 impl Live {
@@ -45,6 +48,13 @@ impl Live {
 
     fn has_hits_left(&self) -> bool {
         self.rule.times.is_none_or(|times| self.hits < times)
+    }
+
+    /// Whether one that matches is let through.
+    fn passes(&mut self) -> bool {
+        let passes = self.passed < self.rule.skip.unwrap_or(0);
+        self.passed += u64::from(passes);
+        passes
     }
 
     fn ms(&self) -> Duration {
@@ -100,7 +110,7 @@ impl FaultBook {
             book.made += 1;
             let made = book.made;
             rule.id.get_or_insert_with(|| format!("rule-{made}"));
-            let live = Live { rule, hits: 0 };
+            let live = Live { rule, hits: 0, passed: 0 };
             added.push(live.clone());
             match book.list.iter_mut().find(|old| old.id() == live.id()) {
                 Some(old) => *old = live,
@@ -157,6 +167,7 @@ impl FaultBook {
                 || (action == Action::Lookup404 && !is_lookup)
                 || !live.has_hits_left()
                 || !live.rule.matching.matches(facts)
+                || live.passes()
             {
                 continue;
             }
@@ -179,6 +190,7 @@ impl FaultBook {
                 Action::RateLimit => Some(RequestFault::RateLimit(live.ms())),
                 Action::Lookup404 => Some(RequestFault::Lookup404),
                 Action::HideFromList
+                | Action::HideFromBook
                 | Action::StreamDrop
                 | Action::StreamDuplicate
                 | Action::StreamReorder
@@ -211,20 +223,21 @@ impl FaultBook {
         }
     }
 
-    /// The rules that hide orders from a list.
+    /// The rules that hide orders, or their fills, from a list.
     pub(crate) fn hidden(self: &Arc<Self>, facts: &Facts<'_>) -> Hidden {
         if !self.any() {
             return Hidden::default();
         }
         let book = self.lock();
         let rules = book.list.iter().filter(|live| {
-            live.rule.action == Action::HideFromList
+            live.rule.action.place() == Place::List
                 && live.has_hits_left()
                 && live.rule.matching.matches_caller(facts)
         });
         let rules: Vec<Hiding> = rules
             .map(|live| Hiding {
                 id: live.id().to_owned(),
+                action: live.rule.action,
                 matching: live.rule.matching.clone(),
                 counted: AtomicBool::new(false),
             })
@@ -251,15 +264,32 @@ pub(crate) struct Hidden(Option<(Arc<FaultBook>, Vec<Hiding>)>);
 #[derive(Debug)]
 struct Hiding {
     id: String,
+    action: Action,
     matching: Match,
     counted: AtomicBool,
 }
 
 impl Hidden {
     pub(crate) fn hides(&self, order: &Order) -> bool {
+        self.any(Action::HideFromList, order)
+    }
+
+    pub(crate) fn hides_fills(&self, order: &Order) -> bool {
+        self.any(Action::HideFromBook, order)
+    }
+
+    /// Whether a rule hides something, so that orders are worth looking up.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn any(&self, action: Action, order: &Order) -> bool {
         let Some((book, rules)) = &self.0 else { return false };
         let client_id = [order.client_order_id.as_str()];
-        let found = rules.iter().find(|rule| rule.matching.matches_order(Some(&order.symbol), &client_id));
+        let found = rules
+            .iter()
+            .filter(|rule| rule.action == action)
+            .find(|rule| rule.matching.matches_order(Some(&order.symbol), &client_id));
         if let Some(rule) = found
             && !rule.counted.swap(true, Ordering::Relaxed)
         {

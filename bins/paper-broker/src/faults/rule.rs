@@ -18,6 +18,9 @@ pub struct FaultRule {
     /// How often it acts; for ever where it is absent.
     #[serde(default)]
     pub times: Option<u64>,
+    /// So many that match are let through first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<u64>,
     /// What it does.
     pub action: Action,
     /// Milliseconds of real time, for actions that take a time.
@@ -84,6 +87,8 @@ pub enum Action {
     StreamCut,
     /// Leaves the order out of lists of orders.
     HideFromList,
+    /// Leaves the order's fills out of the account's activities.
+    HideFromBook,
     /// Look-ups of one order, by either id, answer 404.
     #[serde(rename = "lookup_404")]
     Lookup404,
@@ -105,7 +110,7 @@ impl Action {
             | Self::StreamReorder
             | Self::StreamSilence
             | Self::StreamCut => Place::Message,
-            Self::HideFromList => Place::List,
+            Self::HideFromList | Self::HideFromBook => Place::List,
             _ => Place::Request,
         }
     }

@@ -173,14 +173,15 @@ pub fn start(parts: TradingParts) -> Result<TradingHandle, TradingError> {
         db: job.jobs.clone(),
         clock: Arc::clone(&job.clock),
         pace,
+        kept: std::sync::Mutex::default(),
     };
     let others = Arc::clone(&connections);
-    // A thread of its own: orders must not wait for comparisons.
+    // Threads of their own: orders must not wait for comparisons.
     let comparisons = job
         .runner(RECONCILE_QUEUE)
         .leaving(move || others.picture().elsewhere.clone())
         .handle(RECONCILE, query, reconcile)
-        .start(1, &job.wake)?;
+        .start(2, &job.wake)?;
     let workers = job
         .runner(BROKER_QUEUE)
         .leaving(move || elsewhere.picture().elsewhere.clone())

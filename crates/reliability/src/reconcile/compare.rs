@@ -50,6 +50,16 @@ pub fn missing_case(
     }
 }
 
+/// Since when an order has been in its state: while it is sent or looked for, its last look-up is no news.
+#[must_use]
+pub fn under_way_since(order: &Order) -> DateTime<Utc> {
+    match order.status {
+        OrderStatus::PendingSubmit => order.created_at,
+        OrderStatus::Submitting | OrderStatus::Unknown => order.submit.started_at.unwrap_or(order.created_at),
+        _ => order.updated_at,
+    }
+}
+
 /// Whether an open order has been under way, or unconfirmed, for longer than `age`. Ages are of our own clock.
 ///
 /// `confirmed` is when the broker last showed the order, or when it last changed here.
@@ -67,7 +77,7 @@ pub fn stale_case(
         | OrderStatus::Submitting
         | OrderStatus::Unknown
         | OrderStatus::PendingCancel
-        | OrderStatus::PendingReplace => older(order.updated_at).then_some(Case::StalePending),
+        | OrderStatus::PendingReplace => older(under_way_since(order)).then_some(Case::StalePending),
         _ => older(confirmed.max(order.updated_at)).then_some(Case::StaleUnconfirmed),
     }
 }

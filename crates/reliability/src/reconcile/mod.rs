@@ -14,7 +14,7 @@ mod report;
 mod run;
 mod table;
 
-pub use compare::{changes_nothing, missing_case, stale_case};
+pub use compare::{changes_nothing, missing_case, stale_case, under_way_since};
 pub use infer::inferred;
 pub use port::{
     Adopted, Applied, Books, BooksError, Held, Lack, Missing, OrderNews, Reported, Scope, Snapshot, Standing,

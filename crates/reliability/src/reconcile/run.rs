@@ -134,7 +134,8 @@ impl<'a> Attempt<'a> {
                 return Err(error);
             }
         }
-        let complete = !self.progress.gave_up();
+        // What no complete list was read of may have orders that nobody here knows.
+        let complete = !self.progress.gave_up() && (self.listed || self.scope == Scope::Orders);
         Ok(Outcome::new(self.progress.scanned(), std::mem::take(&mut self.progress.findings), complete))
     }
 

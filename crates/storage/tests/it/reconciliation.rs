@@ -444,3 +444,25 @@ fn a_wish_that_comes_while_a_run_ends_is_taken_up() {
     world.db.run_blocking(|tx| tx.resume_run(account)).unwrap();
     assert_eq!(world.count("jobs WHERE kind = 'reconcile'"), 1, "a run without a job gets one");
 }
+
+/// Brokers send executions without an id, and several under one: what counts is the order and its cumulative quantity.
+#[test]
+fn executions_with_empty_or_shared_ids_are_booked_each_once() {
+    let world = World::new();
+    let id = world.sent(market("SPY", Side::Buy, 10));
+    let with = |cum: i64, broker_id: Option<&str>| Execution {
+        broker_id: broker_id.map(str::to_owned),
+        ..execution(1, cum, "100")
+    };
+    let told = [with(1, None), with(2, None), with(3, Some("x")), with(4, Some("x")), with(4, Some("y"))];
+    let seen = seen(&world, id, OrderStatus::PartiallyFilled, 9, 4);
+    for second in 3..6 {
+        let told = report(seen.clone(), told.to_vec());
+        let news = world.db.run_blocking(|tx| tx.reconcile_report(world.account, &told, at(second))).unwrap();
+        assert!(matches!(news, Applied::Known(news) if news.filled.1 == dec("4")), "{second}");
+    }
+    let fills = world.db.read_blocking(|tx| tx.fills_of(world.account, id)).unwrap();
+    assert_eq!(fills.len(), 4);
+    let holding = &world.db.read_blocking(|tx| tx.holdings(world.user)).unwrap()[0];
+    assert_eq!(holding.position.qty, dec("4"));
+}

@@ -1,19 +1,21 @@
 //! The job that compares an account, at the instance that has it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_core_domain::broker::BrokerError;
 use plimsoll_core_domain::{AccountId, Clock};
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement};
-use plimsoll_reliability::reconcile::{ReconcileError, Scope, Trigger};
+use plimsoll_reliability::reconcile::{ReconcileError, RunStatus, Scope, Trigger};
 use plimsoll_storage::Db;
 use plimsoll_storage::platform::reconciliation::{FinishedRun, ReconcilePayload, RunRow};
+use uuid::Uuid;
 
-use super::{Comparer, Pace};
+use super::{Comparer, Pace, Run};
 use crate::trading::connections::Connections;
 
-/// The longest that one try may take, in times that one call may take.
+/// The longest that one turn of a run may take, in times that one call may take.
 const CALLS_LONG: u32 = 24;
 /// Until a comparison is tried again whose account is not connected here yet.
 const NOT_HERE: Duration = Duration::from_secs(1);
@@ -24,6 +26,34 @@ pub(in crate::trading) struct Reconcile {
     pub(in crate::trading) db: Db,
     pub(in crate::trading) clock: Arc<dyn Clock>,
     pub(in crate::trading) pace: Pace,
+    /// Runs that wait for the rate limit: they go on where they ended.
+    pub(in crate::trading) kept: Mutex<HashMap<Uuid, Run>>,
+}
+
+/// So many runs at most are kept while they wait; others begin again.
+const MOST_KEPT: usize = 1_000;
+/// Between the tries of a run: what the broker does not tell in them is left out of it.
+const PAUSES: [u64; 5] = [100, 250, 500, 1_000, 0];
+
+/// Tries until the run ends, or until a try more would not help.
+async fn insist(comparer: &Comparer, run: &mut Run) -> Result<RunStatus, ReconcileError> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let error = match comparer.attempt(run).await {
+            Ok(status) => return Ok(status),
+            Err(error) => error,
+        };
+        let passes = matches!(
+            &error,
+            ReconcileError::Broker(
+                BrokerError::Unreachable(_) | BrokerError::Unreadable(_) | BrokerError::Ambiguous(_)
+            )
+        );
+        match pauses.next() {
+            Some(pause) if passes => tokio::time::sleep(Duration::from_millis(pause)).await,
+            _ => return Err(error),
+        }
+    }
 }
 
 /// What one run came to.
@@ -56,15 +86,21 @@ impl Reconcile {
             pace: self.pace,
         };
         let trigger = row.trigger.parse().unwrap_or(Trigger::Interval);
-        let mut run = comparer.begin_as(row.id, trigger, Scope::Everything);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
+        let mut run = kept.unwrap_or_else(|| comparer.begin_as(row.id, trigger, Scope::Everything));
         let limit = context.timings().broker_call * CALLS_LONG;
-        let why = match context.wait(limit, comparer.attempt(&mut run)) {
+        let why = match context.wait(limit, insist(&comparer, &mut run)) {
             Ok(Ok(_)) => return Ok(Turn::Ended),
             Ok(Err(ReconcileError::Broker(BrokerError::Throttled { retry_after }))) => {
+                self.keep(row.id, run);
                 return Err(JobFailure::put_off(retry_after, "the broker takes no more requests for now"));
             }
             Ok(Err(ReconcileError::Lost)) => return Ok(Turn::Later(NOT_HERE)),
             Ok(Err(error)) => error.to_string(),
+            Err(_) if run.go_on() => {
+                self.keep(row.id, run);
+                return Ok(Turn::Later(NOT_HERE));
+            }
             Err(timed_out) => timed_out.to_string(),
         };
         // The next slot compares again: a comparison that failed is no dead letter.
@@ -73,6 +109,13 @@ impl Reconcile {
         match ended {
             Ok(Ok(_)) => Ok(Turn::Ended),
             _ => Err(JobFailure::transient(why)),
+        }
+    }
+
+    fn keep(&self, id: Uuid, run: Run) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MOST_KEPT {
+            kept.insert(id, run);
         }
     }
 

@@ -27,6 +27,9 @@ use crate::service::random_id;
 /// Calls to the broker of one run; a start may take more tries.
 const CALLS: u32 = 2_000;
 
+/// Turns of one run.
+const TURNS: u32 = 10;
+
 /// How comparisons go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -57,6 +60,16 @@ pub(super) struct Run {
     scope: Scope,
     started_at: chrono::DateTime<chrono::Utc>,
     progress: Progress,
+    /// How often its time was up.
+    cuts: u32,
+}
+
+impl Run {
+    /// Its time is up: whether it goes on in another turn, so that others come between.
+    fn go_on(&mut self) -> bool {
+        self.cuts += 1;
+        self.cuts < TURNS
+    }
 }
 
 impl Comparer {
@@ -74,7 +87,7 @@ impl Comparer {
     }
 
     pub(super) fn begin_as(&self, id: Uuid, trigger: Trigger, scope: Scope) -> Run {
-        Run { id, trigger, scope, started_at: self.clock.now(), progress: Progress::default() }
+        Run { id, trigger, scope, started_at: self.clock.now(), progress: Progress::default(), cuts: 0 }
     }
 
     /// One try of a comparison: at its end every order that is to be sent has a job, and what was found is on record. One

@@ -18,6 +18,7 @@ pub(crate) struct Broker {
     options: Vec<String>,
     /// At which everything trades after the next [start](Self::come).
     pub(crate) price: &'static str,
+    replay: bool,
     books: TestDb,
     /// Its first login.
     pub(super) login: Value,
@@ -25,8 +26,9 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts one that trades everything at 100, on a port that it keeps. `options` are further ones of the program.
-    pub(super) fn start(folder: PathBuf, options: &[&str], http: reqwest::Client) -> Self {
+    /// Starts one that trades everything at 100, or replays its recordings, on a port that it keeps. `options` are further
+    /// ones of the program.
+    pub(super) fn start(folder: PathBuf, options: &[&str], replay: bool, http: reqwest::Client) -> Self {
         let bind = format!("127.0.0.1:{}", free_port());
         let mut broker = Self {
             child: None,
@@ -36,6 +38,7 @@ impl Broker {
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             books: TestDb::paper(),
             price: "100",
+            replay,
             login: Value::Null,
             http,
         };
@@ -46,7 +49,10 @@ impl Broker {
     /// Starts it after it [left](Self::leave), with the same books.
     pub(crate) fn come(&mut self) {
         let mut command = Command::new(program("paper-broker"));
-        command.args(["--json", "--rate-limit", "off", "--fixed-price", self.price, "--bind", &self.bind]);
+        command.args(["--json", "--rate-limit", "off", "--bind", &self.bind]);
+        if !self.replay {
+            command.args(["--fixed-price", self.price]);
+        }
         command.args(["--database-url", self.books.url()]).arg("--data-dir").arg(&self.folder);
         command.args(&self.options);
         let mut child = ChildGuard::spawn(command);

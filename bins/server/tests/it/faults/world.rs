@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     own_server: Option<Vec<(&'static str, &'static str)>>,
     settings: Vec<(String, String)>,
     broker: Vec<&'static str>,
+    replay: bool,
     pace: Option<f64>,
     empty: bool,
 }
@@ -51,6 +52,12 @@ impl Setup {
     /// Options of the simulator.
     pub(crate) fn broker(mut self, options: &[&'static str]) -> Self {
         self.broker = options.to_vec();
+        self
+    }
+
+    /// The simulator replays its recorded market data.
+    pub(crate) fn replay(mut self) -> Self {
+        self.replay = true;
         self
     }
 
@@ -92,7 +99,7 @@ impl World {
         };
         let folder = tempfile::Builder::new().prefix("plm").tempdir().unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
-        let broker = Broker::start(folder.path().join("broker"), &setup.broker, http.clone());
+        let broker = Broker::start(folder.path().join("broker"), &setup.broker, setup.replay, http.clone());
         let scale = if real_time() { 1.0 } else { setup.pace.unwrap_or(PACE) };
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let own = [

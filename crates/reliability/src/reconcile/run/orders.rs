@@ -7,7 +7,7 @@ use plimsoll_core_domain::broker::{Broker, BrokerError, BrokerOrder, FillActivit
 use plimsoll_core_domain::fill::Execution;
 use plimsoll_core_domain::order::{Order, OrderStatus};
 
-use super::super::compare::{changes_nothing, missing_case, stale_case};
+use super::super::compare::{changes_nothing, missing_case, stale_case, under_way_since};
 use super::super::port::{Applied, Reported, Scope, Snapshot};
 use super::super::progress::About;
 use super::super::report::Subject;
@@ -268,7 +268,7 @@ impl Attempt<'_> {
             });
             if let Some(case) = stale_case(order, confirmed, now, self.limits.stale_age).filter(|_| !settled)
             {
-                let since = order.updated_at.format("since %Y-%m-%dT%H:%M:%SZ");
+                let since = under_way_since(order).format("since %Y-%m-%dT%H:%M:%SZ");
                 let broker = if case == Case::StaleUnconfirmed { "not confirmed" } else { "open" };
                 self.find(case, subject(order), format!("{} {since}", order.status.as_str()), broker);
             }

@@ -205,6 +205,28 @@ fn a_network_error_is_never_absence() {
 }
 
 #[test]
+fn a_list_that_is_not_to_be_had_makes_the_run_partial() {
+    let (broker, books) = world();
+    live(&broker, &books, "plm-a", 10);
+    broker.with(|ledger| ledger.failing.insert("orders"));
+    let outcome = reconcile(&broker, &books);
+    assert_eq!((outcome.status, outcome.findings), (RunStatus::Partial, vec![]));
+}
+
+#[test]
+fn an_order_that_is_looked_for_again_and_again_is_stale_all_the_same() {
+    let (broker, books) = world();
+    let terms = terms("SPY", Side::Buy, Decimal::TEN);
+    let order = books.with(|state| state.place("plm-a", &terms, OrderStatus::Unknown));
+    later(&books, TimeDelta::minutes(61));
+    books.with(|state| {
+        let now = time(state.now);
+        state.orders.get_mut(&order).unwrap().updated_at = now;
+    });
+    assert_eq!(cases(&reconcile(&broker, &books)), [Case::UnsentNotFound, Case::StalePending]);
+}
+
+#[test]
 fn a_lost_cancel_acknowledgement_is_taken_over() {
     let (broker, books) = world();
     let n = live(&broker, &books, "plm-a", 10);
