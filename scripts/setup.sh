@@ -188,6 +188,19 @@ setup_zbar() {
     return 1
 }
 
+# Node for the example client of the WebSocket: found, installed, or returns 1 having said why, and the test that needs it
+# says it is skipped.
+setup_node() {
+    command -v node >/dev/null 2>&1 && return 0
+    if command -v apt-get >/dev/null 2>&1 && may_install; then
+        apt_install nodejs || true
+        command -v node >/dev/null 2>&1 && return 0
+    fi
+    say "node is missing: the check of the JavaScript client will be skipped."
+    if command -v apt-get >/dev/null 2>&1; then say "To have it, run: $(apt_line nodejs)"; fi
+    return 1
+}
+
 # setup_python FOLDER REQUIREMENTS: a virtual environment in FOLDER with what REQUIREMENTS lists, rebuilt when the
 # list has changed. Exports TEST_PYTHON, or returns 1 having said why: tests that need it then say they are skipped.
 setup_python() {

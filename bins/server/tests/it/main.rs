@@ -10,6 +10,7 @@ mod dead_letters;
 mod demo;
 mod deploy;
 mod docs;
+mod example_client;
 mod faults;
 mod first_hour;
 mod hardening;

@@ -20,6 +20,7 @@ const IN_FORCE: &[(&str, u32)] = &[
     ("ADM", 8),
     ("ERR", 3),
     ("TIM", 1),
+    ("WSS", 6),
     ("WHK", 6),
     ("PRX", 1),
     ("FIL", 1),

@@ -28,8 +28,14 @@ async fn a_signal_becomes_a_fill_and_everything_is_told() {
     let id = order["id"].as_str().unwrap();
 
     // What must come, in this order; price ticks and updates may stand between.
-    let mut wanted =
-        vec!["order_created", "trade_executed", "order_filled", "position_updated", "pnl_updated"];
+    let mut wanted = vec![
+        "order_created",
+        "trade_executed",
+        "order_filled",
+        "position_updated",
+        "pnl_updated",
+        "account_updated",
+    ];
     let (mut seen, mut offsets) = (Vec::new(), Vec::new());
     while !wanted.is_empty() {
         let event = next(&mut socket).await;

@@ -29,10 +29,9 @@ pub(crate) struct Report {
 impl Clients {
     /// Opens so many sockets; returns when all have their `hello`.
     pub(crate) fn start(server: SocketAddr, sockets: usize, more: &[&str]) -> Result<Self> {
-        let mut all = Vec::new();
+        let (mut all, mut first) = (Vec::new(), 0);
         for number in 0..PROCESSES {
             let share = sockets / PROCESSES + usize::from(number < sockets % PROCESSES);
-            let first = (sockets / PROCESSES + 1) * number;
             let mut child = Command::new(std::env::current_exe()?)
                 .arg("--load")
                 .args([server.to_string(), share.to_string(), first.to_string(), (number + 2).to_string()])
@@ -40,6 +39,7 @@ impl Clients {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
+            first += share;
             let (input, output) =
                 (child.stdin.take(), child.stdout.take().ok_or("a process without output")?);
             all.push(Process { child, input, output: BufReader::new(output), least: 0 });

@@ -9,6 +9,7 @@
 mod figures;
 
 mod clients;
+mod commit;
 mod load;
 mod ours;
 mod raw;
@@ -75,6 +76,7 @@ fn main() -> Result<()> {
     }
     rows.push(idle(&arguments)?);
     rows.push(come_back(&arguments)?);
+    rows.extend(commit::run(arguments.sockets, 3 * arguments.time)?);
     println!("\n| id | workload | ours | peer | ratio |\n| --- | --- | --- | --- | --- |");
     rows.iter().for_each(|row| println!("{row}"));
     Ok(())

@@ -76,12 +76,24 @@ static LOGS: Mutex<Vec<(SocketAddr, Arc<MemoryLog>)>> = Mutex::new(Vec::new());
 pub(crate) fn start(limits: Limits) -> Result<Box<dyn Side>> {
     let log = Arc::new(MemoryLog::new(Uuid::from_u128(1)));
     let hub = Hub::new(log.clone(), HubSettings::default());
+    let (address, handle) = serve(hub.clone(), limits)?;
+    LOGS.lock().unwrap_or_else(PoisonError::into_inner).push((address, log.clone()));
+    // Everything of a message but its filling.
+    let bare = format!(
+        r#"{BEFORE_TIME}1234567890123456","severity":"info"}},"id":"","stream":"broadcast","offset":1000000,"ts":"2026-01-01T00:00:00.000000Z"}}"#
+    );
+    let filling = "x".repeat(MESSAGE.saturating_sub(bare.len() + Cursor::TEXT_LEN));
+    Ok(Box::new(Ours { address, handle, hub, log, published: 0, filling }))
+}
+
+/// The sockets of a hub on a port of their own.
+pub(crate) fn serve(hub: Hub, limits: Limits) -> Result<(SocketAddr, ServerHandle)> {
     let mut settings =
         WsSettings { max_per_ip: usize::MAX, max_per_user: usize::MAX, ..WsSettings::default() };
     if limits == Limits::Off {
         settings.upgrades_per_second = u32::MAX;
     }
-    let sockets = web::Data::new(WebSockets::new(hub.clone(), Arc::new(AnyNumber), settings));
+    let sockets = web::Data::new(WebSockets::new(hub, Arc::new(AnyNumber), settings));
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
@@ -98,6 +110,7 @@ pub(crate) fn start(limits: Limits) -> Result<Box<dyn Side>> {
                 });
             match server {
                 Ok((server, address)) => {
+                    // The bench waits for it.
                     let _ = tell.send(Ok((server.handle(), address)));
                     let _ = server.await;
                 }
@@ -106,20 +119,14 @@ pub(crate) fn start(limits: Limits) -> Result<Box<dyn Side>> {
         });
     });
     let (handle, address) = told.recv()??;
-    LOGS.lock().unwrap_or_else(PoisonError::into_inner).push((address, log.clone()));
-    // Everything of a message but the filling and the two growing numbers' first digits.
-    let bare = format!(
-        r#"{BEFORE_TIME}1234567890123456","severity":"info"}},"id":"","stream":"broadcast","offset":1000000,"ts":"2026-01-01T00:00:00.000000Z"}}"#
-    );
-    let filling = "x".repeat(MESSAGE.saturating_sub(bare.len() + Cursor::TEXT_LEN));
-    Ok(Box::new(Ours { address, handle, hub, log, published: 0, filling }))
+    Ok((address, handle))
 }
 
 /// Writes events of the users 1, 2, … that nobody has heard yet.
 pub(crate) fn write_history(server: SocketAddr, users: usize, events: usize) {
     let logs = LOGS.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((_, log)) = logs.iter().find(|(address, _)| *address == server) else { return };
-    for user in 1..=users + 2 {
+    for user in 1..=users {
         for _ in 0..events {
             let data =
                 format!(r#"{{"message":"{}","severity":"info"}}"#, SystemClock.now().timestamp_micros());
