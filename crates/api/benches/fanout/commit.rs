@@ -70,7 +70,7 @@ pub(crate) fn run(sockets: usize, time: Duration) -> Result<Vec<String>> {
     let mut options = Options::new(folder.path().join("db"));
     options.path_var = std::env::var("PATH").unwrap_or_default();
     options.bin = std::env::var_os("PG_BIN").map(Into::into);
-    let server = PrivatePostgres::start(options)?;
+    let mut server = PrivatePostgres::start(options)?;
     server.ensure_database("plimsoll")?;
     let url = server.url("plimsoll");
     migrate(&url, MigrationSet::Platform)?;
