@@ -297,3 +297,20 @@ async fn a_snapshot_is_followed_without_a_hole() {
         assert_ne!(cursor(&session.get("/orders").await), cursors[0]);
     }
 }
+
+/// A program that did not hear the answer publishes again under the same key: the event stands in the stream once.
+#[tokio::test]
+async fn an_event_under_a_key_is_published_once() {
+    let world = World::start().await;
+    let ann = world.user("ann@example.com", Role::User);
+    let program = world.api_token(ann, &[Scope::TradePaper]).header("idempotency-key", "trial-3");
+    let progress = json!({"strategy": "breakout", "trial": 3, "total": 100});
+    let path = "/events/optimization-progress";
+    let (first, again) = (program.post(path, &progress).await, program.post(path, &progress).await);
+    assert_eq!((first.status, &first.text), (StatusCode::CREATED, &again.text));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let other = json!({"strategy": "breakout", "trial": 4, "total": 100});
+    assert_eq!(program.post(path, &other).await.code(), "idempotency_key_reused");
+    let events = "SELECT off FROM stream_event WHERE kind = 'optimization_progress'";
+    assert_eq!(world.rows(events).len(), 1);
+}

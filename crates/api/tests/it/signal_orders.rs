@@ -35,6 +35,7 @@ async fn the_broker_is_asked_for_a_price_and_the_order_follows() {
     assert_eq!((desk.orders().len(), audited(&desk)), (2, 4), "refused once, on record once");
 
     // The same of a size by money that only a price turns into units.
+    desk.close_orders();
     let sizing = json!({ "sizing": { "mode": "fixed_notional", "value": "500" } });
     desk.owner.send(Method::PATCH, &desk.path(), Some(&sizing)).await;
     let short = desk.post(json!({ "ticker": "AAPL", "action": "short", "price": "1" })).await;

@@ -1,14 +1,16 @@
 //! `POST /admin/alerts`.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
+use plimsoll_storage::Tx;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::body::{Body, NoQuery};
 use crate::caller::AdminCaller;
+use crate::idempotent::{Asked, OptionalKey, reply};
 use crate::problem::Problem;
 use crate::routes::events::Published;
 use crate::schema;
@@ -39,12 +41,14 @@ pub struct NewAlert {
 /// Sends an alert to everybody who listens, as a `system_alert` event of the broadcast; who comes back within a day hears
 /// it too.
 #[utoipa::path(
+    params(("Idempotency-Key" = Option<String>, Header)),
     request_body = NewAlert,
     responses(
         (status = 201, body = Published),
         (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
@@ -58,6 +62,7 @@ pub struct NewAlert {
 pub async fn alerts(
     state: web::Data<AppState>,
     caller: AdminCaller,
+    key: OptionalKey,
     _: web::Query<NoQuery>,
     body: Body<NewAlert>,
 ) -> Result<HttpResponse, Problem> {
@@ -70,11 +75,11 @@ pub async fn alerts(
     let (by, now) = (caller.0.clone(), state.clock.now());
     let detail = serde_json::json!({ "message": alert.message, "severity": alert.severity });
     let entry = by.audit("alert.publish", AuditOutcome::Success, now, detail);
-    let seed = u64::from(now.timestamp_subsec_micros());
-    let write = state.db.run_retrying(seed, move |tx| {
+    let asked = Asked { route: "POST /admin/alerts", path: "/admin/alerts", body: &body.raw, secret: false };
+    let write = move |tx: &mut Tx<'_>| {
         let written = tx.append_event(StreamId::Broadcast, &event, now)?;
         tx.append_audit(Some(by.user), &entry)?;
-        Ok::<_, StoreError>(written)
-    });
-    Ok(HttpResponse::Created().json(Published::from(&write.await?)))
+        reply(StatusCode::CREATED, &Published::from(&written))
+    };
+    key.run(&state, caller.user, asked, write).await
 }

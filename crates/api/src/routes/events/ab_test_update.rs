@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{Published, check_word, publish, wrong_field};
 use crate::body::{Body, NoQuery};
 use crate::caller::Publisher;
+use crate::idempotent::OptionalKey;
 use crate::problem::Problem;
 use crate::schema;
 use crate::state::AppState;
@@ -52,12 +53,14 @@ pub struct AbTestUpdate {
 
 /// Publishes the state of an outside A/B test to the caller's stream, as an `ab_test_update` event whose data is the body.
 #[utoipa::path(
+    params(("Idempotency-Key" = Option<String>, Header)),
     request_body = AbTestUpdate,
     responses(
         (status = 201, body = Published),
         (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
@@ -71,6 +74,7 @@ pub struct AbTestUpdate {
 pub async fn ab_test_update(
     state: web::Data<AppState>,
     caller: Publisher,
+    key: OptionalKey,
     _: web::Query<NoQuery>,
     body: Body<AbTestUpdate>,
 ) -> Result<HttpResponse, Problem> {
@@ -92,7 +96,8 @@ pub async fn ab_test_update(
     if !wrong.is_empty() {
         return Err(Problem::invalid(wrong));
     }
-    publish(&state, &caller, EventKind::AbTestUpdate, &body.raw).await
+    let at = ("POST /events/ab-test-update", "/events/ab-test-update");
+    publish(&state, &caller, key, at, EventKind::AbTestUpdate, &body.raw).await
 }
 
 fn is_amount(value: &Value) -> bool {

@@ -4,12 +4,14 @@ pub mod ab_test_update;
 pub mod optimization_progress;
 
 use actix_web::HttpResponse;
-use plimsoll_core_domain::StoreError;
+use actix_web::http::StatusCode;
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamEvent, StreamId};
+use plimsoll_storage::Tx;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::caller::Publisher;
+use crate::idempotent::{Asked, OptionalKey, reply};
 use crate::problem::{FieldProblem, Problem};
 use crate::state::AppState;
 
@@ -44,10 +46,12 @@ fn wrong_field(pointer: impl Into<String>, code: &str, detail: impl Into<String>
     FieldProblem { pointer: pointer.into(), code: code.to_owned(), detail: detail.into() }
 }
 
-/// Appends the body, as it came, to the caller's stream.
+/// Appends the body, as it came, to the caller's stream; under a key once. `at` is the route's path.
 async fn publish(
     state: &AppState,
     caller: &Publisher,
+    key: OptionalKey,
+    (route, at): (&'static str, &str),
     kind: EventKind,
     raw: &[u8],
 ) -> Result<HttpResponse, Problem> {
@@ -58,8 +62,10 @@ async fn publish(
     let data = std::str::from_utf8(raw).map_err(|_| Problem::new("malformed", "the body is not UTF-8"))?;
     let event = NewEvent { kind, data: data.trim().into() };
     let (stream, now) = (StreamId::User(caller.user), state.clock.now());
-    let seed = u64::from(now.timestamp_subsec_micros());
-    let write = state.db.run_retrying(seed, move |tx| tx.append_event(stream, &event, now));
-    let written = write.await.map_err(|why: StoreError| Problem::from(why))?;
-    Ok(HttpResponse::Created().json(Published::from(&written)))
+    let asked = Asked { route, path: at, body: raw, secret: false };
+    let write = move |tx: &mut Tx<'_>| {
+        let written = tx.append_event(stream, &event, now)?;
+        reply(StatusCode::CREATED, &Published::from(&written))
+    };
+    key.run(state, caller.user, asked, write).await
 }

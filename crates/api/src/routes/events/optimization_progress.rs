@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::{Published, check_word, publish, wrong_field};
 use crate::body::{Body, NoQuery};
 use crate::caller::Publisher;
+use crate::idempotent::OptionalKey;
 use crate::problem::Problem;
 use crate::schema;
 use crate::state::AppState;
@@ -38,12 +39,14 @@ pub struct OptimizationProgress {
 /// Publishes the progress of an outside optimiser to the caller's stream, as an `optimization_progress` event whose data
 /// is the body.
 #[utoipa::path(
+    params(("Idempotency-Key" = Option<String>, Header)),
     request_body = OptimizationProgress,
     responses(
         (status = 201, body = Published),
         (status = 400, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 401, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 413, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 415, body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 422, body = schema::ProblemDetails, content_type = "application/problem+json"),
@@ -57,6 +60,7 @@ pub struct OptimizationProgress {
 pub async fn optimization_progress(
     state: web::Data<AppState>,
     caller: Publisher,
+    key: OptionalKey,
     _: web::Query<NoQuery>,
     body: Body<OptimizationProgress>,
 ) -> Result<HttpResponse, Problem> {
@@ -70,5 +74,6 @@ pub async fn optimization_progress(
     if !wrong.is_empty() {
         return Err(Problem::invalid(wrong));
     }
-    publish(&state, &caller, EventKind::OptimizationProgress, &body.raw).await
+    let at = ("POST /events/optimization-progress", "/events/optimization-progress");
+    publish(&state, &caller, key, at, EventKind::OptimizationProgress, &body.raw).await
 }
