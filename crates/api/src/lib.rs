@@ -44,7 +44,7 @@ use crate::state::AppState;
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
         account, admin, audit, auth, broker, dev, events, fills, health, hooks, inbound, orders, outbound,
-        pages, pnl, portfolio_history, positions, problems, risk, ws_ticket,
+        pages, pnl, portfolio_history, positions, problems, reconciliation, risk, ws_ticket,
     };
     config
         .service(auth::login::login)
@@ -88,10 +88,18 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(orders::get::get)
         .service(orders::replace::replace)
         .service(orders::cancel::cancel)
+        .service(orders::claim::claim)
         .service(fills::fills)
         .service(positions::list::list)
         .service(positions::get::get)
         .service(positions::close::close)
+        .service(positions::claim::claim)
+        .service(reconciliation::run::run)
+        .service(reconciliation::status::status)
+        .service(reconciliation::stale_orders::list)
+        .service(reconciliation::runs::list)
+        .service(reconciliation::run_get::get)
+        .service(reconciliation::resolve::resolve)
         .service(account::account)
         .service(risk::limits_get::get)
         .service(risk::limits_put::put)

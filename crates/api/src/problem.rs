@@ -176,6 +176,12 @@ pub const PROBLEMS: &[ProblemKind] = &[
         "Request still running",
         "A request with this idempotency key still runs. Ask again after the time in Retry-After.",
     ),
+    kind(
+        "discrepancy_changed",
+        409,
+        "Difference has changed",
+        "The record is not what it was when the difference was noted, so nothing was decided. Run a comparison first: POST /reconciliation/run.",
+    ),
     kind("order_not_open", 409, "Order not open", "The order is final and cannot be changed any more."),
     kind(
         "not_replaceable",

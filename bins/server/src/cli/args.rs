@@ -107,6 +107,8 @@ pub enum Command {
         #[command(subcommand)]
         command: RiskCommand,
     },
+    /// Compare accounts with their brokers: exit code 0, or 3 when one that was waited for needs a look
+    Reconcile(ReconcileArgs),
     /// The audit log
     Audit {
         /// What to do.
@@ -203,6 +205,23 @@ pub enum RiskCommand {
     },
     /// End a halt, and arm the daily loss of its user again
     Resume(RiskScope),
+}
+
+/// Which accounts are compared.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// The account of this number; all that are connected when absent
+    #[arg(long, value_name = "NUMBER")]
+    pub account: Option<i64>,
+    /// Wait for the end and print what was found; a running server does the work
+    #[arg(long)]
+    pub wait: bool,
+    /// So many seconds at most
+    #[arg(long, value_name = "SECONDS", requires = "wait", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Whose trading.

@@ -9,6 +9,7 @@ mod health;
 mod import;
 mod key;
 mod password;
+mod reconcile;
 mod risk;
 mod rotation;
 mod setup_token;
@@ -17,7 +18,7 @@ mod user_admin;
 
 pub use args::{
     AuditCommand, Cli, Command, ConfigCommand, DeadLettersCommand, GlobalArgs, ImportArgs, KeyCommand,
-    OneUser, OneUserCommand, RiskCommand, RiskScope, UserCommand, WhichLetters,
+    OneUser, OneUserCommand, ReconcileArgs, RiskCommand, RiskScope, UserCommand, WhichLetters,
 };
 
 use clap::CommandFactory;
@@ -94,6 +95,10 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
             let settings = settings(global, environment, Purpose::Serve)?;
             risk::run(&settings, environment, command)?;
             Ok(0)
+        }
+        Command::Reconcile(asked) => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(reconcile::run(&settings, environment, &asked)?)
         }
         Command::Audit { command: AuditCommand::Verify { anchor, json } } => {
             let settings = settings(global, environment, Purpose::Serve)?;

@@ -21,5 +21,6 @@ pub mod pnl;
 pub mod portfolio_history;
 pub mod positions;
 pub mod problems;
+pub mod reconciliation;
 pub mod risk;
 pub mod ws_ticket;

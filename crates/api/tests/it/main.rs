@@ -17,6 +17,7 @@ mod login_load;
 mod matrix;
 mod outbound;
 mod realtime;
+mod reconciliation;
 mod refused_logins;
 mod registration;
 mod remembered;

@@ -78,6 +78,11 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("get", "/portfolio/history", Readers, ""),
     ("get", "/risk/limits", Readers, ""),
     ("get", "/risk/halt", Readers, ""),
+    // Those of other users are for administrators.
+    ("get", "/reconciliation/status", Readers, ""),
+    ("get", "/reconciliation/stale-orders", Readers, ""),
+    ("get", "/reconciliation/runs", Readers, ""),
+    ("get", "/reconciliation/runs/{id}", Readers, ""),
     (
         "post",
         "/orders",
@@ -88,6 +93,15 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("delete", "/orders/{id}", Traders, ""),
     ("delete", "/orders", Traders, ""),
     ("delete", "/positions/{symbol}", Traders, ""),
+    ("post", "/orders/{id}/claim", Traders, ""),
+    ("post", "/positions/{symbol}/claim", Traders, ""),
+    ("post", "/reconciliation/run", Traders, ""),
+    (
+        "post",
+        "/reconciliation/discrepancies/{id}/resolve",
+        Traders,
+        r#"{"action":"keep_local","note":"a test"}"#,
+    ),
     // What loosens a limit needs a proven factor besides, and a halt for everybody an administrator.
     ("put", "/risk/limits", Traders, "{}"),
     ("post", "/risk/halt", Traders, r#"{"scope":"user","level":"block_entries","reason":"a test"}"#),

@@ -310,6 +310,11 @@ impl World {
         self.broker_away.store(true, Ordering::SeqCst);
     }
 
+    /// The broker is known and cannot be asked: orders are taken and wait.
+    pub(crate) fn connect_seen(&self) {
+        self.broker_away.store(true, Ordering::SeqCst);
+    }
+
     /// A client that nobody is signed in with.
     pub(crate) fn client(&self) -> Client {
         Client { http: http(), url: self.url.clone(), token: None, headers: Vec::new() }

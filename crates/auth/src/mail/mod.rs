@@ -210,6 +210,15 @@ pub enum Mail {
         /// When.
         at: DateTime<Utc>,
     },
+    /// An account's record and its broker differ in what needs a decision.
+    AccountDiffers {
+        /// In what.
+        differences: Vec<String>,
+        /// So many more than are named.
+        more: usize,
+        /// When it was found.
+        at: DateTime<Utc>,
+    },
     /// The broker refuses the user's keys.
     BrokerKeysRefused {
         /// Which broker.

@@ -323,6 +323,26 @@ fn content(mail: &Mail, links: &Links) -> Content {
                 )
             }
         }
+        Mail::AccountDiffers { differences, more, at } => {
+            let mut paragraphs = vec![
+                "A comparison of your account with your broker found what needs your decision. Where it is not clear what \
+                 you hold, no new positions are opened in that symbol until you have decided."
+                    .to_owned(),
+            ];
+            paragraphs.extend(differences.iter().cloned());
+            if *more > 0 {
+                paragraphs.push(format!("And {more} more."));
+            }
+            paragraphs.push(
+                "GET /reconciliation/status lists all that is open; POST /reconciliation/discrepancies/{id}/resolve \
+                 decides. What agrees again by itself closes by itself."
+                    .to_owned(),
+            );
+            Content {
+                facts: vec![("When", when(*at))],
+                ..plain("Your account and your broker differ", &paragraphs, None)
+            }
+        }
         Mail::BrokerKeysRefused { broker, environment, key_last4, at } => Content {
             facts: vec![
                 ("When", when(*at)),

@@ -273,17 +273,23 @@ impl Tx<'_> {
         ))
     }
 
-    /// Writes a holding that this transaction has locked.
-    pub(crate) fn save_holding(&mut self, holding: &Holding) -> Result<(), StoreError> {
+    /// Writes a holding that this transaction has locked. `outside` are the units that came from outside the platform by
+    /// this change, negative when they went; of those that came so before no more are left than are held.
+    pub(crate) fn save_holding(&mut self, holding: &Holding, outside: Decimal) -> Result<(), StoreError> {
         prepared(
             "UPDATE positions SET qty = ?, cost_basis = ?, realized_pl = ?, last_price = ?, updated_at = ?, \
-             version = version + 1 WHERE account_id = ? AND symbol = ?",
+             outside_qty = CASE WHEN n.qty < 0 THEN least(0, greatest(outside_qty + n.outside, n.qty)) \
+               ELSE greatest(0, least(outside_qty + n.outside, n.qty)) END, \
+             version = version + 1 FROM (SELECT ?::numeric AS qty, ?::numeric AS outside) n \
+             WHERE account_id = ? AND symbol = ?",
         )
         .bind::<Numeric, _>(holding.position.qty)
         .bind::<Numeric, _>(holding.position.cost_basis)
         .bind::<Numeric, _>(holding.position.realized_pl)
         .bind::<Nullable<Numeric>, _>(holding.last_price.map(Price::get))
         .bind::<Timestamptz, _>(holding.updated_at)
+        .bind::<Numeric, _>(holding.position.qty)
+        .bind::<Numeric, _>(outside)
         .bind::<BigInt, _>(holding.account_id.0)
         .bind::<Text, _>(holding.symbol.as_str())
         .execute(self.conn())

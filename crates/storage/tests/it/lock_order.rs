@@ -130,7 +130,7 @@ const USE_CASES: &[UseCase] = &[
             outcome: Ok(Outcome::new(1, vec![off], true)),
         };
         world.db.run_blocking(|tx| tx.finish_run(of, &run, at(second)))?;
-        let open = world.db.read_blocking(|tx| tx.open_discrepancies(world.user))?;
+        let open = world.db.read_blocking(|tx| tx.open_discrepancies(Some(world.user), None))?;
         let Some(one) = open.first() else { return Ok(()) };
         let (by, word) = (world.user, Resolution::KeepLocal);
         world

@@ -15,6 +15,7 @@ mod auth_two_factor;
 mod auth_user_admin;
 mod auth_verification;
 mod backup;
+mod claims;
 mod db;
 mod figures;
 mod jobs;

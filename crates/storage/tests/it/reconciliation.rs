@@ -48,7 +48,7 @@ fn finish(world: &World, n: u128, findings: Vec<Finding>) -> (RunStatus, i64) {
 }
 
 fn open_id(world: &World) -> i64 {
-    let rows = world.db.read_blocking(|tx| tx.open_discrepancies(world.user)).unwrap();
+    let rows = world.db.read_blocking(|tx| tx.open_discrepancies(Some(world.user), None)).unwrap();
     assert_eq!(rows.len(), 1);
     rows[0].id
 }
@@ -266,7 +266,7 @@ fn a_wish_while_one_waits_is_the_same_run_and_a_failed_run_says_why() {
     };
     let of = owner(&world);
     world.db.run_blocking(|tx| tx.finish_run(of, &run, at(2))).unwrap();
-    let rows = world.db.read_blocking(|tx| tx.runs_page(world.user, None, 10)).unwrap();
+    let rows = world.db.read_blocking(|tx| tx.runs_page(world.user, None, None, 10)).unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(
         (rows[0].status.as_str(), rows[0].error.as_deref()),
@@ -326,7 +326,7 @@ fn entries_of_a_symbol_with_a_difference_wait_for_a_decision_and_exits_do_not() 
     assert_eq!(refused_by(&world, "d", "SPY", Side::Sell, 7), Some(RiskRule::OpenDiscrepancy));
     assert_eq!(world.count("audit_log WHERE detail LIKE '%open_discrepancy%'"), 2);
     assert_eq!(world.count("idempotency_keys WHERE key = 'a'"), 0, "its key is free");
-    let open = world.db.read_blocking(|tx| tx.open_discrepancies(world.user)).unwrap();
+    let open = world.db.read_blocking(|tx| tx.open_discrepancies(Some(world.user), None)).unwrap();
     let spy = open.iter().find(|row| row.subject == "SPY").unwrap();
     assert!(matches!(resolve(&world, spy.id, Resolution::KeepLocal), Resolved::Done(_)));
     assert_eq!(refused_by(&world, "a", "SPY", Side::Buy, 1), None);

@@ -133,6 +133,7 @@ fn what_came_from_outside_stays_held() {
     holding(&world);
     let external = holding(&world);
     world.test.execute(&format!("UPDATE orders SET source_kind = 'external' WHERE id = '{external}'"));
+    world.test.execute("UPDATE positions SET outside_qty = 10");
     halt(&world, HaltLevel::Flatten);
     let Enforced::Close { closes, .. } = step(&world).0 else { panic!("no close") };
     assert_eq!(closes[0].terms.qty().unwrap().get(), 10.into(), "of twenty that are held");

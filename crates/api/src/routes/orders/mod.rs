@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub mod cancel;
 pub mod cancel_all;
+pub mod claim;
 pub mod get;
 pub mod list;
 pub mod place;

@@ -1,5 +1,6 @@
 //! Positions.
 
+pub mod claim;
 pub mod close;
 pub mod get;
 pub mod list;

@@ -84,6 +84,14 @@ fn all() -> Vec<(Mail, &'static str)> {
             "A hook for signals was added",
         ),
         (
+            Mail::AccountDiffers {
+                differences: vec!["cash of the account: 1 here, <b>2 at the broker\r\nBcc: x".to_owned()],
+                more: 3,
+                at,
+            },
+            "Your account and your broker differ",
+        ),
+        (
             Mail::WebhookDisabled {
                 name: "bot".to_owned(),
                 host: "hooks.example".to_owned(),

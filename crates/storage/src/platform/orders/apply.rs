@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::BrokerOrder;
 use plimsoll_core_domain::fill::{Booking, Execution, Fill, FillBook, make_room};
-use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, OrderStatus, StateChange};
+use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, OrderStatus, SourceKind, StateChange};
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
@@ -228,7 +228,9 @@ impl Tx<'_> {
             self.insert_fill(order.user_id, fill, now)?;
         }
         holding.updated_at = now.max(holding.updated_at);
-        self.save_holding(&holding)?;
+        let units = fills.iter().map(|fill| fill.side.signed(fill.execution.qty.get())).sum::<Decimal>();
+        let outside = if order.source.kind == SourceKind::External { units } else { Decimal::ZERO };
+        self.save_holding(&holding, outside)?;
         Ok(self.portfolio_events(order, &holding, now)?.into())
     }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod apply;
 mod change;
+mod claim;
 mod events;
 mod find;
 mod legs;
@@ -19,6 +20,7 @@ pub use accept::{
 };
 pub use apply::{Applied, ApplyError, OrderReport};
 pub use change::{CancelWish, NewReplacement, ReplaceWish};
+pub use claim::{OrderClaim, PositionClaim};
 pub(crate) use events::event;
 pub use list::{ListedOrder, OrderFilter, OrderPage};
 pub use submit::{SYNC_ORDER, SyncPayload};

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Numeric, Text, Uuid as SqlUuid};
 use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::fill::{Execution, Fill};
-use plimsoll_core_domain::order::{ObserveError, Order, Side};
+use plimsoll_core_domain::order::{ObserveError, Order, Side, SourceKind};
 use plimsoll_core_domain::position::Position;
 use plimsoll_core_domain::views::Holding;
 use plimsoll_core_domain::{Price, Quantity, StoreError};
@@ -79,7 +79,16 @@ impl Tx<'_> {
         let overflow = || ApplyError::Contradiction { order: order.id, why: ObserveError::Overflow };
         holding.position = self.position_anew(order)?.ok_or_else(overflow)?;
         holding.updated_at = now.max(holding.updated_at);
-        self.save_holding(&holding)?;
+        // What was inferred and what came cover the same units, or nearly.
+        let units = |of: &mut dyn Iterator<Item = Decimal>| order.terms.side.signed(of.sum());
+        let outside = match order.source.kind {
+            SourceKind::External => {
+                units(&mut next.iter().map(|execution| execution.qty.get()))
+                    - units(&mut booked.iter().map(|fill| fill.execution.qty.get()))
+            }
+            _ => Decimal::ZERO,
+        };
+        self.save_holding(&holding, outside)?;
         Ok((came, holding))
     }
 

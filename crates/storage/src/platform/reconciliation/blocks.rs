@@ -29,7 +29,7 @@ pub struct DueComparison {
 
 impl Tx<'_> {
     /// Locks an account: no order of it is accepted meanwhile.
-    pub(super) fn lock_account(&mut self, account: AccountId) -> Result<(), StoreError> {
+    pub(crate) fn lock_account(&mut self, account: AccountId) -> Result<(), StoreError> {
         prepared("SELECT id FROM accounts WHERE id = ? FOR NO KEY UPDATE")
             .bind::<BigInt, _>(account.0)
             .execute(self.conn())

@@ -7,7 +7,7 @@ use plimsoll_core_domain::order::OrderStatus;
 use plimsoll_core_domain::stream::{EventKind, NewEvent};
 use plimsoll_core_domain::views::{At, json};
 use plimsoll_core_domain::{AccountId, StoreError, UserId};
-use plimsoll_reliability::reconcile::{Class, Finding, Kind};
+use plimsoll_reliability::reconcile::{Class, Finding, Kind, Rule};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use uuid::Uuid;
@@ -45,6 +45,8 @@ pub struct Discrepancy {
     pub class: String,
     #[diesel(sql_type = Text)]
     pub action: String,
+    #[diesel(sql_type = Bool)]
+    pub blocks: bool,
     #[diesel(sql_type = Timestamptz)]
     pub first_seen_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -61,7 +63,7 @@ pub struct Discrepancy {
 
 macro_rules! columns {
     () => {
-        "id, account_id, run_id, kind, subject, symbol, order_id, local, broker, class, action, first_seen_at, \
+        "id, account_id, run_id, kind, subject, symbol, order_id, local, broker, class, action, blocks, first_seen_at, \
          last_seen_at, alerted_at, resolved_at, resolution, note"
     };
 }
@@ -104,6 +106,8 @@ pub(super) struct Noted {
     /// JSON: the run's differences.
     pub(super) report: String,
     pub(super) alerts: Vec<NewEvent>,
+    /// What its owner is told by mail, the first time.
+    pub(super) letter: Vec<String>,
     /// Whether something needs a human that nobody has decided about.
     pub(super) needs_human: bool,
 }
@@ -134,7 +138,8 @@ impl Tx<'_> {
         findings: &[Finding],
         now: DateTime<Utc>,
     ) -> Result<Noted, StoreError> {
-        let mut noted = Noted { report: String::from("["), alerts: Vec::new(), needs_human: false };
+        let mut noted =
+            Noted { report: String::from("["), alerts: Vec::new(), letter: Vec::new(), needs_human: false };
         for finding in findings {
             let rule = finding.case.rule();
             if rule.class == Class::NeedsHuman && self.is_kept(of.account, finding)? {
@@ -143,7 +148,11 @@ impl Tx<'_> {
             let row = self.note_one(of, run, finding, now)?;
             noted.needs_human |= rule.class == Class::NeedsHuman;
             if rule.alerts && row.alerted_at.is_none() {
-                noted.alerts.push(alert(finding));
+                let message = in_words(finding);
+                noted.alerts.push(alert(rule, &message));
+                if rule.class == Class::NeedsHuman {
+                    noted.letter.push(message);
+                }
                 prepared("UPDATE discrepancies SET alerted_at = ? WHERE id = ?")
                     .bind::<Timestamptz, _>(now)
                     .bind::<BigInt, _>(row.id)
@@ -247,17 +256,25 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The open differences of a user, oldest first, at most 500.
+    /// The open differences of a user, or of everybody, oldest first, at most 500.
     ///
     /// # Errors
     /// The store's own.
-    pub fn open_discrepancies(&mut self, user: UserId) -> Result<Vec<Discrepancy>, StoreError> {
+    pub fn open_discrepancies(
+        &mut self,
+        user: Option<UserId>,
+        account: Option<AccountId>,
+    ) -> Result<Vec<Discrepancy>, StoreError> {
         prepared(concat!(
             "SELECT ",
             columns!(),
-            " FROM discrepancies WHERE user_id = ? AND resolved_at IS NULL ORDER BY id LIMIT 500"
+            " FROM discrepancies WHERE resolved_at IS NULL AND (?::bigint IS NULL OR user_id = ?) \
+             AND (?::bigint IS NULL OR account_id = ?) ORDER BY id LIMIT 500"
         ))
-        .bind::<BigInt, _>(user.0)
+        .bind::<Nullable<BigInt>, _>(user.map(|user| user.0))
+        .bind::<Nullable<BigInt>, _>(user.map(|user| user.0))
+        .bind::<Nullable<BigInt>, _>(account.map(|account| account.0))
+        .bind::<Nullable<BigInt>, _>(account.map(|account| account.0))
         .load::<Discrepancy>(self.conn())
         .store()
     }
@@ -382,16 +399,16 @@ impl Tx<'_> {
     }
 }
 
-fn alert(finding: &Finding) -> NewEvent {
-    let rule = finding.case.rule();
+/// A difference as its owner is told of it.
+fn in_words(finding: &Finding) -> String {
     let about = finding.subject.symbol().unwrap_or("the account");
-    let message = format!(
-        "reconciliation: {} of {about}: {} here, {} at the broker",
-        rule.kind.as_str(),
-        finding.local,
-        finding.broker
-    );
+    let kind = finding.case.rule().kind.as_str();
+    clip(&format!("{kind} of {about}: {} here, {} at the broker", finding.local, finding.broker))
+}
+
+fn alert(rule: &Rule, message: &str) -> NewEvent {
     let severity = if rule.blocks { "critical" } else { "warning" };
-    let data = serde_json::json!({ "message": clip(&message), "severity": severity });
+    let data =
+        serde_json::json!({ "message": clip(&format!("reconciliation: {message}")), "severity": severity });
     event(EventKind::SystemAlert, json(&data))
 }

@@ -230,6 +230,7 @@ impl Tx<'_> {
         }
         if let Some(symbol) = symbol {
             let mut holding = self.lock_holding(of.account, of.user, &symbol, now)?;
+            let outside = self.outside_change(of.account, &symbol, holding.position.qty, entry)?;
             holding.position.qty = (holding.position.qty + entry.qty).normalize();
             holding.position.cost_basis = if holding.position.qty.is_zero() {
                 Decimal::ZERO
@@ -237,11 +238,37 @@ impl Tx<'_> {
                 (holding.position.cost_basis + entry.cost).normalize()
             };
             holding.updated_at = now.max(holding.updated_at);
-            self.save_holding(&holding)?;
+            self.save_holding(&holding, outside)?;
             let changed = event(EventKind::PositionUpdated, json(&PositionView::from(&holding)));
             self.append_events(StreamId::User(of.user), &[changed], now)?;
         }
         Ok(true)
+    }
+
+    /// Units that count as from outside by an entry. A movement of the broker's, such as a split, changes what is held in
+    /// proportion; all else came from outside.
+    fn outside_change(
+        &mut self,
+        account: AccountId,
+        symbol: &Symbol,
+        held: Decimal,
+        entry: &Entry<'_>,
+    ) -> Result<Decimal, StoreError> {
+        #[derive(QueryableByName)]
+        struct Outside {
+            #[diesel(sql_type = Numeric)]
+            outside_qty: Decimal,
+        }
+        if entry.kind != "movement" || held.is_zero() {
+            return Ok(entry.qty);
+        }
+        let row = prepared("SELECT outside_qty FROM positions WHERE account_id = ? AND symbol = ?")
+            .bind::<BigInt, _>(account.0)
+            .bind::<Text, _>(symbol.as_str())
+            .get_result::<Outside>(self.conn())
+            .store()?;
+        let share = row.outside_qty.checked_mul(entry.qty).and_then(|part| part.checked_div(held));
+        Ok(share.unwrap_or(entry.qty).round_dp(9))
     }
 
     /// The name under which a symbol is held here: brokers write some pairs without the slash that orders have.

@@ -3,6 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
+use plimsoll_auth::mail::Mail;
+use plimsoll_auth::ports::{AccountStore, MailOutbox};
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::{At, json};
 use plimsoll_core_domain::{AccountId, StoreError, UserId};
@@ -21,6 +23,8 @@ use crate::platform::orders::event;
 pub const RECONCILE_QUEUE: &str = "reconcile";
 /// The kind of the job that compares an account.
 pub const RECONCILE: &str = "reconcile";
+/// Differences that one mail names.
+const MAILED: usize = 20;
 /// How long ended runs, and resolved differences, are kept.
 const KEEP: TimeDelta = TimeDelta::days(90);
 
@@ -210,12 +214,13 @@ impl Tx<'_> {
     ) -> Result<RunStatus, StoreError> {
         let mut events: Vec<NewEvent> = Vec::new();
         let (mut status, mut found, mut error) = (RunStatus::Failed, "[]".to_owned(), None);
-        let (mut scanned, mut fixed) = (0, 0);
+        let (mut scanned, mut fixed, mut letter) = (0, 0, Vec::new());
         match &run.outcome {
             Ok(outcome) => {
                 self.lock_account(of.account)?;
                 let noted = self.note_findings(of, run.id, &outcome.findings, now)?;
                 events.extend(noted.alerts);
+                letter = noted.letter;
                 status = match outcome.status {
                     // Somebody has decided about all that needed a human.
                     RunStatus::Attention if !noted.needs_human => RunStatus::Ok,
@@ -256,6 +261,7 @@ impl Tx<'_> {
         .execute(self.conn())
         .store()?;
         self.forget_old_runs(of.account, now - KEEP)?;
+        self.mail_differences(of.user, run.id, letter, now)?;
         let told = Told {
             run_id: run.id,
             status: status.as_str(),
@@ -268,6 +274,24 @@ impl Tx<'_> {
         events.push(event(EventKind::ReconciliationFinished, json(&told)));
         self.append_events(StreamId::User(of.user), &events, now)?;
         Ok(status)
+    }
+
+    /// Tells an account's owner by mail what needs a decision, once for each run that found something new.
+    fn mail_differences(
+        &mut self,
+        user: UserId,
+        run: Uuid,
+        mut differences: Vec<String>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let Some(owner) = self.user_by_id(user)? else { return Ok(()) };
+        let more = differences.len().saturating_sub(MAILED);
+        differences.truncate(MAILED);
+        let mail = Mail::AccountDiffers { differences, more, at: now };
+        self.post_mail(run, &owner.email, Some(user), &mail, now)
     }
 
     fn forget_old_runs(&mut self, account: AccountId, before: DateTime<Utc>) -> Result<(), StoreError> {
@@ -284,13 +308,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A page of a user's runs, newest first, behind the run `before`.
+    /// A page of a user's runs, of one account where it is given, newest first, behind the run `before`.
     ///
     /// # Errors
     /// The store's own.
     pub fn runs_page(
         &mut self,
         user: UserId,
+        account: Option<AccountId>,
         before: Option<(DateTime<Utc>, Uuid)>,
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
@@ -299,11 +324,14 @@ impl Tx<'_> {
                 (Some(at), id)
             });
         prepared(select_runs!(
-            "WHERE user_id = ? AND (started_at, id) < (?, ?) ORDER BY started_at DESC, id DESC LIMIT ?"
+            "WHERE user_id = ? AND (started_at, id) < (?, ?) AND (?::bigint IS NULL OR account_id = ?) \
+             ORDER BY started_at DESC, id DESC LIMIT ?"
         ))
         .bind::<BigInt, _>(user.0)
         .bind::<Nullable<Timestamptz>, _>(at)
         .bind::<SqlUuid, _>(id)
+        .bind::<Nullable<BigInt>, _>(account.map(|account| account.0))
+        .bind::<Nullable<BigInt>, _>(account.map(|account| account.0))
         .bind::<BigInt, _>(limit)
         .load::<RunRow>(self.conn())
         .store()

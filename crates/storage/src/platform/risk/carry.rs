@@ -62,10 +62,7 @@ macro_rules! insert_jobs {
             $which,
             " AND (EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL \
                 AND o.source_kind <> 'external') \
-              OR EXISTS (SELECT FROM positions p WHERE p.account_id = a.id AND (p.qty - coalesce((SELECT \
-                sum(CASE WHEN o.side = 'buy' THEN o.filled_qty ELSE -o.filled_qty END) FROM orders o \
-                WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.source_kind = 'external'), 0)) \
-                * p.qty > 0 AND 'flatten' IN (a.halt_user, a.halt_global))) ORDER BY a.id \
+              OR EXISTS (SELECT FROM positions p WHERE p.account_id = a.id AND (p.qty - p.outside_qty) * p.qty > 0 AND 'flatten' IN (a.halt_user, a.halt_global))) ORDER BY a.id \
              ON CONFLICT (kind, dedup_key) WHERE state IN ('ready', 'leased', 'held') DO NOTHING"
         )
     };

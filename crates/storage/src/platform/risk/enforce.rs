@@ -82,8 +82,7 @@ struct Held {
 }
 
 const POSITIONS: &str = "SELECT p.user_id, p.symbol, p.qty, \
-       coalesce((SELECT sum(CASE WHEN o.side = 'buy' THEN o.filled_qty ELSE -o.filled_qty END) FROM orders o \
-         WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.source_kind = 'external'), 0) AS external, \
+       p.outside_qty AS external, \
        c.closes, c.recent \
      FROM positions p CROSS JOIN LATERAL (SELECT count(*) AS closes, count(*) FILTER (WHERE o.created_at > ?) AS recent \
        FROM orders o WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.source_kind = 'strategy' \
