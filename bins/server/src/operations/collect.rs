@@ -13,6 +13,7 @@ use plimsoll_observability::metrics::{Metrics, names};
 use plimsoll_observability::readiness::{Readiness, ReadyState};
 use plimsoll_reliability::jobs::{JobCount, JobState};
 use plimsoll_storage::Db;
+use plimsoll_storage::platform::figures::ComparisonFigures;
 use tokio::sync::Mutex;
 
 use crate::trading::Connections;
@@ -54,6 +55,7 @@ struct Read {
     now: chrono::DateTime<chrono::Utc>,
     orders: Vec<(OrderStatus, u64)>,
     jobs: Vec<JobCount>,
+    comparisons: ComparisonFigures,
 }
 
 impl Collector {
@@ -98,6 +100,7 @@ impl Collector {
                 now: tx.database_now()?,
                 orders: tx.open_order_counts()?,
                 jobs: tx.job_counts()?,
+                comparisons: tx.comparison_figures()?,
             })
         });
         let read = tokio::time::timeout(ANSWERED_WITHIN, read).await;
@@ -106,6 +109,7 @@ impl Collector {
             Ok(Ok(read)) => {
                 gauge!(names::UP).set(1.0);
                 show_orders(&read.orders);
+                show_comparisons(&read);
                 last.show_jobs(&read);
             }
             _ => gauge!(names::UP).set(0.0),
@@ -119,6 +123,15 @@ fn show_orders(counts: &[(OrderStatus, u64)]) {
         gauge!(names::OPEN_ORDERS, "status" => status.as_str()).set(of(status) as f64);
     }
     gauge!(names::UNKNOWN_ORDERS).set(of(OrderStatus::Unknown) as f64);
+}
+
+fn show_comparisons(read: &Read) {
+    let of = &read.comparisons;
+    let age = of.oldest.map_or(0, |at| (read.now - at).num_milliseconds().max(0));
+    gauge!(names::COMPARISON_AGE).set(age as f64 / 1000.0);
+    gauge!(names::NEVER_COMPARED).set(of.never as f64);
+    gauge!(names::DISCREPANCIES, "class" => "needs_human").set(of.needs_human as f64);
+    gauge!(names::DISCREPANCIES, "class" => "timing").set(of.timing as f64);
 }
 
 impl Last {

@@ -71,6 +71,11 @@ impl Demo {
         self.logins = self.show_logins();
     }
 
+    /// The program over this demonstration's folder, while it runs.
+    pub(crate) fn command(&self) -> Command {
+        command(&self.data, &self.settings)
+    }
+
     pub(crate) fn show_logins(&self) -> Value {
         let output =
             command(&self.data, &self.settings).args(["demo", "--show-logins", "--json"]).output().unwrap();

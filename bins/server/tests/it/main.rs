@@ -22,6 +22,7 @@ mod layering;
 mod mail;
 mod monitoring;
 mod people;
+mod reconcile;
 mod rotation;
 mod scripts;
 mod security;

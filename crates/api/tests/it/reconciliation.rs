@@ -23,7 +23,7 @@ struct Trader {
 async fn trader(world: &World, email: &str, key: &str) -> Trader {
     let user = world.user(email, Role::User);
     let client = stepped_up(world, email).await;
-    let body = json!({ "api_key": key, "api_secret": "a secret of the broker", "environment": "paper" });
+    let body = json!({ "api_key": key, "api_secret": "a-secret-of-the-broker", "environment": "paper" });
     let saved = client.send(Method::PUT, "/broker/credentials/alpaca", Some(&body)).await;
     assert_eq!(saved.status, 200, "{}", saved.text);
     let account = world.db.read_blocking(|tx| tx.account_of_user(user)).unwrap();

@@ -48,6 +48,11 @@ names! {
     JOBS = "plimsoll_jobs", Level, "Jobs that are open, by queue and state.";
     OLDEST_JOB = "plimsoll_oldest_ready_job_seconds", Level, "For how long the longest waiting job has been due, by queue.";
     DEAD_LETTERS = "plimsoll_dead_letters", Level, "Jobs that were given up and that nothing became of yet.";
+    COMPARISON_AGE = "plimsoll_reconciliation_age_seconds", Level,
+        "Since the account was compared with its broker to the end that was so the longest ago.";
+    NEVER_COMPARED = "plimsoll_reconciliation_never_compared", Level, "Connected accounts that were never compared to the end.";
+    DISCREPANCIES = "plimsoll_open_discrepancies", Level,
+        "Open differences between accounts and their brokers, by class: needs_human, or timing for those that settle by themselves.";
     DB_IN_USE = "plimsoll_db_pool_in_use", Level, "Connections in use, by pool.";
     DB_WAITING = "plimsoll_db_pool_waiting", Level, "Callers that wait for a connection, by pool.";
     DB_SIZE = "plimsoll_db_pool_size", Level, "Connections that a pool may have, by pool.";

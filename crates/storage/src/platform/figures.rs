@@ -1,7 +1,7 @@
 //! What operators watch: how many orders stand open and where, how large the database is.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 use diesel::{QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::order::OrderStatus;
@@ -19,6 +19,31 @@ pub struct DatabaseFigures {
     pub users: u64,
     /// Bytes on disk, indexes among them.
     pub size_bytes: u64,
+}
+
+/// How comparisons stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComparisonFigures {
+    /// When the account was compared to the end that was so the longest ago.
+    pub oldest: Option<DateTime<Utc>>,
+    /// Accounts that never were.
+    pub never: u64,
+    /// Open differences that need a human.
+    pub needs_human: u64,
+    /// Open differences that settle by themselves.
+    pub timing: u64,
+}
+
+#[derive(QueryableByName)]
+struct ComparisonRow {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    oldest: Option<DateTime<Utc>>,
+    #[diesel(sql_type = BigInt)]
+    never: i64,
+    #[diesel(sql_type = BigInt)]
+    open: i64,
+    #[diesel(sql_type = BigInt)]
+    needs_human: i64,
 }
 
 #[derive(QueryableByName)]
@@ -72,6 +97,29 @@ impl Tx<'_> {
                 Ok((status, u64::try_from(row.orders).unwrap_or_default()))
             })
             .collect()
+    }
+
+    /// How the comparisons of the accounts that are connected with brokers stand.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn comparison_figures(&mut self) -> Result<ComparisonFigures, StoreError> {
+        let row = prepared(
+            "SELECT min(a.reconciled_at) AS oldest, count(*) FILTER (WHERE a.reconciled_at IS NULL) AS never, \
+             (SELECT count(*) FROM discrepancies d WHERE d.resolved_at IS NULL) AS open, \
+             (SELECT count(*) FROM discrepancies d WHERE d.resolved_at IS NULL AND d.class = 'needs_human') AS needs_human \
+             FROM accounts a JOIN broker_credentials c ON c.user_id = a.user_id AND c.broker = a.broker \
+             AND c.environment = a.environment AND c.state <> 'invalid' WHERE a.state = 'active'",
+        )
+        .get_result::<ComparisonRow>(self.conn())
+        .store()?;
+        let positive = |number: i64| u64::try_from(number).unwrap_or_default();
+        Ok(ComparisonFigures {
+            oldest: row.oldest,
+            never: positive(row.never),
+            needs_human: positive(row.needs_human),
+            timing: positive(row.open - row.needs_human),
+        })
     }
 
     /// How much is stored.

@@ -193,6 +193,16 @@ fn what_needs_a_decision_is_mailed_once() {
     assert_eq!(standing[0].blocked, ["IBM", "QQQ", "SPY"]);
     assert_eq!((standing[0].open, standing[0].needs_human), (3, 3));
     assert_eq!(standing[0].last_run.as_ref().map(|run| run.id), Some(Uuid::from_u128(4)));
+    let figures = || world.db.read_blocking(|tx| tx.comparison_figures()).unwrap();
+    assert_eq!((figures().oldest, figures().needs_human, figures().timing), (None, 3, 0), "no key");
+    world.test.execute(
+        "INSERT INTO broker_credentials (user_id, broker, environment, key_last4, fingerprint, api_key, api_secret, state, \
+         version, created_at, updated_at) SELECT user_id, 'alpaca', 'paper', 'abcd', '0123456789abcdef', 'x', 'x', \
+         'valid', 1, now(), now() FROM accounts",
+    );
+    assert_eq!((figures().oldest, figures().never), (Some(at(101)), 0));
+    world.test.execute("UPDATE accounts SET reconciled_at = NULL");
+    assert_eq!((figures().oldest, figures().never), (None, 1));
     world.test.execute(&format!("UPDATE accounts SET state = 'inactive' WHERE id = {}", world.account));
     assert_eq!(world.db.read_blocking(|tx| tx.account_standings(Some(world.user), None)).unwrap().len(), 0);
 }

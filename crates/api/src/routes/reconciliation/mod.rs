@@ -66,7 +66,7 @@ impl Whose {
         }
         let caller = AdminCaller::extract(request).await?.0;
         let Some(owner) = owner else { return Err(no_account()) };
-        if request.method() == actix_web::http::method::Method::GET {
+        if request.method() == actix_web::http::Method::GET {
             let (by, act, path) = (Some(caller.user), caller.act(state), request.path().to_owned());
             let entry = act.entry(
                 "admin.reconciliation_read",

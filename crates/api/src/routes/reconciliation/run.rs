@@ -86,12 +86,12 @@ pub async fn run(
             {
                 return Ok(Err(Problem::throttled("too many comparisons were asked for", retry_after)));
             }
-            let run = tx.ask_for_run(account, user, Trigger::Demand, id, now)?;
-            let detail = json!({ "account": account.0, "run": run });
+            let asked = tx.ask_for_run(account, user, Trigger::Demand, id, now)?;
+            let detail = json!({ "account": account.0, "run": asked });
             let mut entry = by.audit("reconciliation.run", AuditOutcome::Success, now, detail);
             entry.subject_id = Some(user);
             tx.append_audit(Some(user), &entry)?;
-            Ok::<_, Problem>(Ok(run))
+            Ok::<_, Problem>(Ok(asked))
         })
         .await??;
     let Some((waiter, _watch)) = waiter else {
@@ -114,8 +114,8 @@ pub async fn run(
     }
 }
 
-async fn load(state: &AppState, user: UserId, run: Uuid) -> Result<RunRow, Problem> {
-    state.db.read(move |tx| tx.run_of(user, run)).await?.ok_or_else(no_run)
+async fn load(state: &AppState, user: UserId, id: Uuid) -> Result<RunRow, Problem> {
+    state.db.read(move |tx| tx.run_of(user, id)).await?.ok_or_else(no_run)
 }
 
 /// The account that was named, or the one that its owner trades with, where there is a key for it.

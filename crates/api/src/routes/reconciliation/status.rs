@@ -41,7 +41,7 @@ pub struct OutsideUnits {
 #[schema(as = ReconciliationAccount)]
 pub struct StandingView {
     account_id: i64,
-    user_id: UserId,
+    user_id: i64,
     #[schema(value_type = schema::EnvironmentWord)]
     environment: &'static str,
     /// When it was last compared to the end.
@@ -75,7 +75,7 @@ fn standing(of: AccountStanding, now: DateTime<Utc>) -> StandingView {
     };
     StandingView {
         account_id: of.account.0,
-        user_id: of.user,
+        user_id: of.user.0,
         environment: word(of.environment),
         reconciled_at: of.reconciled_at.map(At),
         age_seconds: of.reconciled_at.map(|at| (now - at).num_seconds().max(0)),
