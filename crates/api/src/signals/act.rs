@@ -91,14 +91,7 @@ pub fn decide(
     decide_opened(tx, asked, facts, ids, None)
 }
 
-/// Whether a signal's order follows from what the statement reads that keeps the signal: one that says where to stand
-/// is held against what else is under way, too.
-#[must_use]
-pub fn may_be_opened(message: &Message) -> bool {
-    message.position.is_none()
-}
-
-/// Decides on a signal. One that [may be opened](may_be_opened), and was, in this transaction, needs one statement more.
+/// Decides on a signal. Where it was opened in this transaction, everything that its order locks is locked already.
 ///
 /// # Errors
 /// The store's own.
@@ -110,7 +103,6 @@ pub fn decide_opened(
     opened: Option<Opened>,
 ) -> Result<Decision, StoreError> {
     let (user, now) = (asked.hook.user, asked.act.at);
-    let opened = opened.filter(|_| may_be_opened(&asked.message));
     let ground = match ground(tx, asked, opened.as_ref())? {
         Ok(ground) => ground,
         Err(refusal) => return refuse(tx, asked, refusal),
@@ -208,13 +200,12 @@ fn ground(
 ) -> Result<Result<Ground, Refusal>, StoreError> {
     let none = || Err(Refusal::new(Reason::NoAccount, "no broker account is connected"));
     let user = asked.hook.user;
-    // A plain order is one whatever is held; a target must not count what another order changes meanwhile.
-    if asked.message.position.is_some() && tx.lock_trading_account(user)?.is_none() {
-        return Ok(none());
-    }
-    let ground = match opened {
-        Some(opened) => opened.ground()?,
-        None => tx.ground(user, asked.hook.id, asked.signal, &asked.symbol)?,
+    // A plain order is one whatever is held; a target must not count what another order changes meanwhile, and is read in
+    // a statement begun under the account's lock.
+    let ground = match (opened, asked.message.position) {
+        (Some(opened), None) => opened.ground()?,
+        (None, Some(_)) if tx.lock_trading_account(user)?.is_none() => None,
+        _ => tx.ground(user, asked.hook.id, asked.signal, &asked.symbol)?,
     };
     let Some(ground) = ground else { return Ok(none()) };
     let environment = asked.hook.settings.environment;
