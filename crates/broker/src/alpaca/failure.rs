@@ -56,6 +56,8 @@ impl Effect {
             StatusCode::FORBIDDEN if !code.is_some_and(|code| (40_300_000..40_400_000).contains(&code)) => {
                 BrokerError::Unauthorized(words())
             }
+            // An error page of something in between says nothing about orders.
+            StatusCode::NOT_FOUND if code.is_none() => self.no_answer(format!("HTTP {status}")),
             StatusCode::NOT_FOUND => BrokerError::NotFound,
             StatusCode::UNPROCESSABLE_ENTITY if is_duplicate(message.as_deref()) => {
                 BrokerError::DuplicateClientOrderId
@@ -138,7 +140,19 @@ mod tests {
             refused(Effect::Read, 403, "<html>"),
             BrokerError::Unreachable("HTTP 403 Forbidden".to_owned())
         );
-        assert_eq!(refused(Effect::Read, 404, ""), BrokerError::NotFound);
+        let absent = r#"{"code": 40410000, "message": "order not found"}"#;
+        assert_eq!(refused(Effect::Read, 404, absent), BrokerError::NotFound);
+        for page in
+            ["", "<html>404 page not found</html>", r#"{"message": "no Route matched with those values"}"#]
+        {
+            assert!(
+                matches!(refused(Effect::Read, 404, page), BrokerError::Unreachable(_)),
+                "a proxy's: {page}"
+            );
+            for effect in [Effect::Write, Effect::Cancel] {
+                assert!(matches!(refused(effect, 404, page), BrokerError::Ambiguous(_)), "a proxy's: {page}");
+            }
+        }
         assert_eq!(
             refused(Effect::Write, 413, "too big"),
             BrokerError::Refused {

@@ -183,7 +183,13 @@ impl Broker for Alpaca {
             // This route nests no legs: a group is asked for again by the broker's id.
             let grouped = order.class.is_some_and(|class| class != OrderClass::Simple);
             if grouped && order.legs.is_empty() {
-                self.nested_order(order.id.as_str()).await
+                match self.nested_order(order.id.as_str()).await {
+                    // It was shown a moment ago: a lag, and no word that it is absent.
+                    Err(BrokerError::NotFound) => {
+                        Err(BrokerError::Unreachable("the broker showed the order without its legs".into()))
+                    }
+                    answer => answer,
+                }
             } else {
                 Ok(order)
             }

@@ -93,7 +93,7 @@ impl Order {
             environment: of.environment,
             replaces: None,
             replaced_by: None,
-            submit: SubmitNotes { attempts: 0, deadline: now, started_at: None, probes: 0 },
+            submit: SubmitNotes { attempts: 0, deadline: now, started_at: None, probes: 0, doubt: false },
             created_at: now,
             submitted_at: seen.submitted_at,
             updated_at: now,

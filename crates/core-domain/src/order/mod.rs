@@ -42,6 +42,8 @@ pub struct SubmitNotes {
     pub started_at: Option<DateTime<Utc>>,
     /// How often it was looked for without being found since then.
     pub probes: i32,
+    /// A sending before the last one may have arrived: a clear answer to a later one says nothing of it.
+    pub doubt: bool,
 }
 
 /// An order.
@@ -115,6 +117,13 @@ impl Order {
     #[must_use]
     pub fn avg_fill_price(&self) -> Option<Decimal> {
         avg_price(self.filled_value, self.filled_qty)
+    }
+
+    /// Whether its size is what the broker says: that of a leg, or of what replaces one, follows the entry and the other leg;
+    /// a replacement that was asked for twice may be of either size.
+    #[must_use]
+    pub const fn takes_the_brokers_size(&self) -> bool {
+        self.parent_id.is_some() || (self.replaces.is_some() && self.submit.doubt)
     }
 
     /// Moves to another state by the table.

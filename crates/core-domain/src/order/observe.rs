@@ -75,9 +75,10 @@ impl Order {
         let view = BrokerView { status, updated_at: seen.updated_at, filled_qty: seen.filled_qty };
         let merged = self.broker.map_or(view, |known| known.merge(view));
         let first = self.broker_order_id.is_none();
-        // The broker resizes a leg with its entry and its sibling; the newest report has the size.
+        // The broker resizes a leg with its entry and its sibling, and may have taken either of two replacements; the newest
+        // report has the size.
         let resized = match seen.qty.map(Quantity::new) {
-            Some(Ok(qty)) if self.parent_id.is_some() && self.broker != Some(merged) => {
+            Some(Ok(qty)) if self.takes_the_brokers_size() && self.broker != Some(merged) => {
                 Some(OrderSize::Qty(qty))
             }
             _ => None,

@@ -1,10 +1,12 @@
 //! The job that asks for a cancel. Asking twice does no harm, so an unclear answer is answered by asking again, and a
-//! broker that is away is asked until it is back or the order is final: no outage uses up an accepted cancel.
+//! broker that is away is asked until it is back or the order is final: no outage uses up an accepted cancel. Neither does a
+//! refusal, for as long as the broker shows the order as open; of an order that was replaced, the replacement is canceled.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::{Broker, BrokerError, BrokerOrder};
 use plimsoll_core_domain::order::{Order, OrderStatus};
 use plimsoll_core_domain::{AccountId, BrokerOrderId, OrderId};
@@ -38,8 +40,12 @@ impl CancelPayload {
     /// The job to insert in the transaction that takes the wish; it goes before orders that wait.
     #[must_use]
     pub fn job(order: &Order) -> NewJob {
-        let payload = Self { order_id: order.id, account_id: Some(order.account_id) };
-        let job = NewJob::new(BROKER_QUEUE, CANCEL_ORDER, &payload).dedup(order.id.to_string());
+        Self::job_of(order.id, order.account_id)
+    }
+
+    fn job_of(order: OrderId, account: AccountId) -> NewJob {
+        let payload = Self { order_id: order, account_id: Some(account) };
+        let job = NewJob::new(BROKER_QUEUE, CANCEL_ORDER, &payload).dedup(order.to_string());
         NewJob { priority: -10, ..job }
     }
 }
@@ -65,7 +71,7 @@ impl fmt::Debug for CancelOrder {
 
 enum Plan {
     Settled(Settled),
-    Ask(Box<Order>, BrokerOrderId),
+    Ask(Box<LockedOrder>, BrokerOrderId),
 }
 
 impl<S> Handler<S> for CancelOrder
@@ -75,11 +81,11 @@ where
 {
     fn run(&self, context: &JobContext<'_, S>, job: &Job) -> Result<Settled, JobFailure> {
         let CancelPayload { order_id, .. } = job.decode()?;
-        let (order, broker_id) = match begin(context, order_id)? {
+        let (locked, broker_id) = match begin(context, order_id)? {
             Plan::Settled(settled) => return Ok(settled),
-            Plan::Ask(order, id) => (order, id),
+            Plan::Ask(locked, id) => (locked, id),
         };
-        let broker = match self.brokers.of_account(order.account_id) {
+        let broker = match self.brokers.of_account(locked.order.account_id) {
             Ok(broker) => broker,
             Err(after) => return context.finish(&Settlement::Snooze { after }),
         };
@@ -90,8 +96,8 @@ where
             Ok(Ok(())) => asked(context, order_id),
             // filled, canceled or unknown there: what it is now decides
             Ok(Err(BrokerError::Refused { .. } | BrokerError::NotFound)) => {
-                let seen = see(context, &*broker, order_id, &broker_id)?;
-                refused(context, order_id, &seen)
+                let seen = see(context, &*broker, &locked, &broker_id)?;
+                refused(context, job, order_id, &seen)
             }
             Ok(Err(error)) => Err(failure(context, order_id, &error)),
             Err(TimedOut) => Err(ask_again(context, order_id, &NO_ANSWER)),
@@ -112,8 +118,10 @@ where
             let after = watch_pause(&locked, timings, left);
             return context.settle(tx, Settlement::Snooze { after }).map(Plan::Settled);
         }
-        let LockedOrder { order, now, .. } = locked;
+        let LockedOrder { order, now, .. } = &locked;
+        let (order, now) = (order, *now);
         match order.status {
+            OrderStatus::Replaced => replaced(context, tx, order, now).map(Plan::Settled),
             status if status.is_final() => context.settle(tx, Settlement::Done).map(Plan::Settled),
             OrderStatus::PendingSubmit => {
                 // after a first try it stays revivable, should the broker show it after all
@@ -125,12 +133,12 @@ where
                 };
                 let mut after = order.clone();
                 after.move_to(to, Some("canceled before it was sent"), now).map_err(illegal)?;
-                bump(&order, &mut after, now);
+                bump(order, &mut after, now);
                 let settled = context.settle(tx, settlement)?;
                 if !never_sent {
-                    tx.enqueue(&WatchPayload::job(&order, timings))?;
+                    tx.enqueue(&WatchPayload::job(order, timings))?;
                 }
-                tx.save_order(&order, &after, &OrderEvent::Withdrawn, now)?;
+                tx.save_order(order, &after, &OrderEvent::Withdrawn, now)?;
                 Ok(Plan::Settled(settled))
             }
             OrderStatus::Submitting | OrderStatus::Unknown => {
@@ -139,7 +147,7 @@ where
                 context.settle(tx, Settlement::Snooze { after }).map(Plan::Settled)
             }
             _ => match order.broker_order_id.clone() {
-                Some(broker_id) => Ok(Plan::Ask(Box::new(order), broker_id)),
+                Some(broker_id) => Ok(Plan::Ask(Box::new(locked), broker_id)),
                 None => Err(JobFailure::permanent("the broker's id of the order is not known")),
             },
         }
@@ -168,7 +176,44 @@ where
     })
 }
 
-fn refused<S>(context: &JobContext<'_, S>, id: OrderId, seen: &BrokerOrder) -> Result<Settled, JobFailure>
+/// The wish holds for what took the order's place; that may become known a moment after the broker replaced it.
+fn replaced<S>(
+    context: &JobContext<'_, S>,
+    tx: &mut S::Tx<'_>,
+    order: &Order,
+    now: DateTime<Utc>,
+) -> Result<Settled, JobFailure>
+where
+    S: JobStore,
+    for<'a> S::Tx<'a>: SubmitStore,
+{
+    let timings = context.timings();
+    let settlement = match order.replaced_by {
+        Some(_) => Settlement::Done,
+        None if order.closed_at.is_some_and(|at| since(at, now) < timings.not_sent_after) => {
+            Settlement::Snooze { after: timings.cancel_wait }
+        }
+        None => Settlement::Done,
+    };
+    let settled = context.settle(tx, settlement)?;
+    if let Some(next) = order.replaced_by {
+        tx.enqueue(&CancelPayload::job_of(next, order.account_id))?;
+    }
+    Ok(settled)
+}
+
+fn since(at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - at).to_std().unwrap_or_default()
+}
+
+/// The broker would not. What it shows decides: an order that is open there is asked for again, since it may take a cancel
+/// in a moment (an order that is being taken or replaced takes none), for as long as a given up one is looked for.
+fn refused<S>(
+    context: &JobContext<'_, S>,
+    job: &Job,
+    id: OrderId,
+    seen: &BrokerOrder,
+) -> Result<Settled, JobFailure>
 where
     S: JobStore,
     for<'a> S::Tx<'a>: SubmitStore,
@@ -177,7 +222,24 @@ where
         let LockedOrder { order: before, now, .. } = lock(tx, id)?;
         let mut after = before.clone();
         observe(&mut after, seen, now)?;
-        let settled = context.settle(tx, Settlement::Done)?;
+        let timings = context.timings();
+        let age = since(job.created_at, now);
+        let over = after.status.is_final() || after.broker.is_some_and(|view| view.status.is_final());
+        let settlement = match over {
+            // a replaced one is followed
+            true if after.broker.is_some_and(|view| view.status == OrderStatus::Replaced) => {
+                Settlement::Snooze { after: Duration::ZERO }
+            }
+            true => Settlement::Done,
+            false if age >= timings.watch_keep => Settlement::Dead {
+                error: "the broker has refused to cancel the order all the time and shows it as open".to_owned(),
+            },
+            false => {
+                tracing::warn!(order = %id, status = %after.status, "the broker refused a cancel of an order that is open; it is asked again");
+                Settlement::Snooze { after: (age / 8).clamp(timings.cancel_wait, longest_wait(timings)) }
+            }
+        };
+        let settled = context.settle(tx, settlement)?;
         if after != before {
             bump(&before, &mut after, now);
             tx.save_order(&before, &after, &OrderEvent::CancelRefused(seen), now)?;
@@ -189,11 +251,18 @@ where
 fn see<S: JobStore>(
     context: &JobContext<'_, S>,
     broker: &dyn Broker,
-    order: OrderId,
+    locked: &LockedOrder,
     id: &BrokerOrderId,
 ) -> Result<BrokerOrder, JobFailure> {
+    let order = locked.order.id;
     match context.wait(context.timings().broker_call, broker.order(id)) {
         Ok(Ok(seen)) => Ok(seen),
+        // what was taken a moment ago may not be shown everywhere yet
+        Ok(Err(error @ BrokerError::NotFound))
+            if sent_for(&locked.order.submit, locked.now) < context.timings().submit_settle =>
+        {
+            Err(put_off(order, &error, context.timings().cancel_wait))
+        }
         Ok(Err(BrokerError::NotFound)) => Err(JobFailure::permanent("the broker does not know the order")),
         Ok(Err(error)) => Err(failure(context, order, &error)),
         Err(TimedOut) => Err(ask_again(context, order, &NO_ANSWER)),

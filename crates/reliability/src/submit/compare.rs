@@ -3,7 +3,7 @@
 use std::fmt;
 
 use plimsoll_core_domain::broker::BrokerOrder;
-use plimsoll_core_domain::order::{NewOrder, OrderSize};
+use plimsoll_core_domain::order::{NewOrder, Order, OrderSize};
 
 /// The first thing in which two orders differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,18 @@ impl fmt::Display for Difference {
             Self::OrderType => "type",
             Self::Size => "quantity",
         })
+    }
+}
+
+/// Compares an order with what the broker shows under its id. The size of some is the broker's
+/// ([`Order::takes_the_brokers_size`]).
+///
+/// # Errors
+/// What differs.
+pub fn compare_order(ours: &Order, seen: &BrokerOrder) -> Result<(), Difference> {
+    match compare(&ours.terms, seen) {
+        Err(Difference::Size) if ours.takes_the_brokers_size() => Ok(()),
+        other => other,
     }
 }
 

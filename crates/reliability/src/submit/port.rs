@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::{Broker, BrokerOrder};
 use plimsoll_core_domain::order::Order;
-use plimsoll_core_domain::{AccountId, OrderId, StoreError};
+use plimsoll_core_domain::{AccountId, BrokerOrderId, OrderId, StoreError};
+use rust_decimal::Decimal;
 
 /// An order under lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +36,13 @@ pub enum OrderEvent<'a> {
         /// The broker's own code.
         code: Option<i64>,
     },
-    /// It did not reach the broker and will be sent later.
+    /// This sending did not reach the broker; it will be sent later, or looked for where an earlier one is in doubt.
     PutOff,
-    /// It was sent, and no clear answer came.
+    /// It was sent, and no answer came that settles it.
     Unclear,
     /// It was looked for and not found, again.
     Missed,
-    /// It did not reach the broker and will not be sent any more.
+    /// The broker does not have it, as far as looking tells, and it will not be sent any more.
     NotSent,
     /// The broker holds another order under its client id: a human must look.
     Conflict(&'a BrokerOrder),
@@ -93,17 +94,31 @@ impl<'a> OrderEvent<'a> {
 /// A transaction of the protocol is: [`lock_order`](Self::lock_order), the settlement of the job, then
 /// [`save_order`](Self::save_order): the order in which rows are locked everywhere.
 pub trait SubmitStore {
-    /// Locks the account and the order; `None` when there is no such order.
+    /// Locks the order; `None` when there is no such order. Limits and halts of its account are read without a lock: a halt
+    /// waits for the orders that are being sent.
     ///
     /// # Errors
     /// The store's.
     fn lock_order(&mut self, id: OrderId) -> Result<Option<LockedOrder>, StoreError>;
 
+    /// An order of the same account that the broker had before `order` can have reached it, by the broker's id: the one from
+    /// which a list shows everything that may be `order`. `None`: none is known.
+    ///
+    /// # Errors
+    /// The store's.
+    fn sent_before(&mut self, order: &Order) -> Result<Option<BrokerOrderId>, StoreError>;
+
+    /// How much of an order is filled, by the booked fills or by the broker's best report, whichever is more. Locks nothing.
+    ///
+    /// # Errors
+    /// The store's.
+    fn filled_of(&mut self, account: AccountId, id: OrderId) -> Result<Decimal, StoreError>;
+
     /// Writes a changed order and all that follows from the change: a line of history where the status moved, stream
     /// events, audit, exposure, the legs that the broker's order brings, a task to fetch fills when
     /// `after.unbooked_qty()` is positive, an alert on [`OrderEvent::Conflict`] and [`OrderEvent::Revived`]; after the
     /// latter a cancel that waits for the order is due at once. `before` is the order as it was locked;
-    /// the two may differ in nothing but their notes.
+    /// the two may differ in nothing but their notes and, for a replacement, its size.
     ///
     /// # Errors
     /// The store's.

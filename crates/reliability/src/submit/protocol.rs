@@ -5,19 +5,25 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use plimsoll_core_domain::broker::{Broker, BrokerError, BrokerOrder, Dedupe, OrderListQuery};
 use plimsoll_core_domain::order::{IllegalMove, ObserveError, Order, OrderStatus};
-use plimsoll_core_domain::{AccountId, ClientOrderId, OrderId};
+use plimsoll_core_domain::{AccountId, BrokerOrderId, ClientOrderId, OrderId};
+use rust_decimal::Decimal;
 
-use super::compare::{Difference, compare};
+use super::compare::{Difference, compare_order};
 use super::outcome::{Outcome, classify};
 use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
+use super::replacing::{Ready, Replacing};
 use super::step::{Absent, Step, next_step, sent_for};
 use super::watch::WatchPayload;
 use crate::jobs::{JobContext, JobFailure, JobQueue, JobStore, Settled, Settlement, TimedOut};
+use crate::retry::Jitter;
 
 /// Longest page of the broker's order list.
 const PAGE: u16 = 500;
 /// Pages of the last look; a list that is longer proves nothing.
 const PAGES: usize = 40;
+
+/// How a refusal of a repeat is put on record, before the broker's words.
+const REFUSED: &str = "refused when it was sent again";
 
 /// The answer to the one call that has an effect at the broker.
 pub(super) type Answer = Result<Result<BrokerOrder, BrokerError>, TimedOut>;
@@ -29,6 +35,8 @@ pub(super) struct Protocol<'r, S> {
     pub(super) order: OrderId,
     pub(super) account: Option<AccountId>,
     pub(super) dedupe: fn(&dyn Broker) -> Dedupe,
+    /// The order that it replaces, if any.
+    pub(super) replacing: Option<Replacing<'r>>,
     pub(super) wire: &'r dyn Fn(&dyn Broker, &Order) -> Answer,
 }
 
@@ -41,8 +49,11 @@ enum Plan {
     Look(Box<LockedOrder>, Absent),
 }
 
+/// A look without an answer.
+const UNCLEAR: Look = Look::Unclear { retry_after: None };
+
 /// What a look at the broker brought.
-enum Look {
+pub(super) enum Look {
     Found(Box<BrokerOrder>),
     Absent,
     /// No answer that says either.
@@ -65,7 +76,11 @@ where
             Ok(broker) => broker,
             Err(after) => return self.without_broker(after),
         };
-        match self.begin(&*broker, account)? {
+        let filled = match self.look_at_target(&*broker)? {
+            Ready::Go(filled) => filled,
+            Ready::Settled(settled) => return Ok(settled),
+        };
+        match self.begin(&*broker, account, filled)? {
             Plan::Settled(settled) => Ok(settled),
             Plan::Send(order) => self.send(&*broker, &order),
             Plan::Look(locked, absent) => match self.look(&*broker, &locked.order.client_order_id) {
@@ -76,8 +91,8 @@ where
         }
     }
 
-    /// T1 and T2: whether it is still to be sent, and that it is being sent now.
-    fn begin(&self, broker: &dyn Broker, account: AccountId) -> Result<Plan, JobFailure> {
+    /// T1 and T2: whether it is still to be sent, and that it is being sent now. `filled`: of the order that it replaces.
+    fn begin(&self, broker: &dyn Broker, account: AccountId, filled: Decimal) -> Result<Plan, JobFailure> {
         self.context.transaction(|tx| {
             let locked = lock(tx, self.order)?;
             if locked.order.account_id != account {
@@ -90,7 +105,7 @@ where
                 }
                 Step::Send => match &locked.forbidden {
                     Some(why) => self.not_sent(tx, &locked, why).map(Plan::Settled),
-                    None => self.mark_submitting(tx, &locked).map(Plan::Send),
+                    None => self.mark_submitting(tx, &locked, filled),
                 },
                 Step::LookUpFirst(absent) => Ok(Plan::Look(Box::new(locked), absent)),
             }
@@ -161,6 +176,13 @@ where
         {
             return self.look_later(locked, Some(after));
         }
+        let filled = match absent {
+            Absent::Send => match self.ready(broker, locked)? {
+                Ready::Go(filled) => filled,
+                Ready::Settled(settled) => return Ok(settled),
+            },
+            _ => Decimal::ZERO,
+        };
         let plan = match absent {
             Absent::Early => return self.look_later(locked, None),
             Absent::Send => self.context.transaction(|tx| {
@@ -179,10 +201,10 @@ where
                     Some(why) => return self.not_sent(tx, &current, why).map(Plan::Settled),
                     None => {}
                 }
-                self.mark_submitting(tx, &current).map(Plan::Send)
+                self.mark_submitting(tx, &current, filled)
             })?,
             Absent::Miss => Plan::Settled(self.missed(None)?),
-            Absent::LastLook | Absent::AskHuman => match self.list(broker, &locked.order.client_order_id) {
+            Absent::LastLook | Absent::AskHuman => match self.list(broker, &locked.order)? {
                 Look::Found(seen) => Plan::Settled(self.found(&seen)?),
                 Look::Unclear { retry_after } => Plan::Settled(self.look_later(locked, retry_after)?),
                 Look::Absent if absent == Absent::AskHuman => Plan::Settled(self.missed(Some(
@@ -193,7 +215,7 @@ where
                     if !in_doubt(current.order.status) {
                         return self.context.settle(tx, Settlement::Done);
                     }
-                    self.not_sent(tx, &current, "it never reached the broker")
+                    self.not_sent(tx, &current, refusal(&current.order, "it never reached the broker"))
                 })?),
             },
         };
@@ -215,27 +237,48 @@ where
         }
     }
 
-    /// The complete list of the broker's open orders. No time window: the broker's clock is not ours.
-    fn list(&self, broker: &dyn Broker, id: &ClientOrderId) -> Look {
-        let mut query = OrderListQuery { open_only: true, limit: PAGE, ..OrderListQuery::default() };
+    /// The complete list of what the broker has taken since an order that it had before this one, whatever became of it: a
+    /// market order that filled is in no list of open ones. No time window: the broker's clock is not ours.
+    fn list(&self, broker: &dyn Broker, order: &Order) -> Result<Look, JobFailure> {
+        let from = self.context.transaction(|tx| Ok::<_, JobFailure>(tx.sent_before(order)?))?;
+        let bounded = from.is_some();
+        Ok(match self.list_from(broker, order.client_order_id.as_str(), from) {
+            // the broker does not know the order to begin with: then from the first one
+            None if bounded => {
+                self.list_from(broker, order.client_order_id.as_str(), None).unwrap_or(UNCLEAR)
+            }
+            look => look.unwrap_or(UNCLEAR),
+        })
+    }
+
+    /// `None`: the broker does not list from there.
+    fn list_from(&self, broker: &dyn Broker, id: &str, from: Option<BrokerOrderId>) -> Option<Look> {
+        let mut query = OrderListQuery { limit: PAGE, after_order_id: from, ..OrderListQuery::default() };
         for _ in 0..PAGES {
             let page = match self.context.wait(self.context.timings().broker_call, broker.orders(&query)) {
                 Ok(Ok(page)) => page,
                 Ok(Err(BrokerError::Throttled { retry_after })) => {
-                    return Look::Unclear { retry_after: Some(retry_after) };
+                    return Some(Look::Unclear { retry_after: Some(retry_after) });
                 }
-                Ok(Err(_)) | Err(TimedOut) => return Look::Unclear { retry_after: None },
+                Ok(Err(BrokerError::Refused { .. } | BrokerError::NotFound)) => return None,
+                Ok(Err(_)) | Err(TimedOut) => return Some(UNCLEAR),
             };
             let (count, last) = (page.len(), page.last().map(|order| order.id.clone()));
-            if let Some(seen) = page.into_iter().find(|order| order.client_order_id == id.as_str()) {
-                return Look::Found(Box::new(seen));
+            // what replaces a leg is shown under its entry
+            let mut rows = page.into_iter().flat_map(|mut order| {
+                let legs = std::mem::take(&mut order.legs);
+                let with_legs = BrokerOrder { legs: legs.clone(), ..order };
+                std::iter::once(with_legs).chain(legs)
+            });
+            if let Some(seen) = rows.find(|order| order.client_order_id == id) {
+                return Some(Look::Found(Box::new(seen)));
             }
             if count < usize::from(PAGE) {
-                return Look::Absent;
+                return Some(Look::Absent);
             }
             query.after_order_id = last;
         }
-        Look::Unclear { retry_after: None }
+        Some(UNCLEAR)
     }
 
     fn taken(&self, seen: &BrokerOrder) -> Result<Settled, JobFailure> {
@@ -245,8 +288,8 @@ where
         })
     }
 
-    fn found(&self, seen: &BrokerOrder) -> Result<Settled, JobFailure> {
-        self.record(|before, after, now| match compare(&before.terms, seen) {
+    pub(super) fn found(&self, seen: &BrokerOrder) -> Result<Settled, JobFailure> {
+        self.record(|before, after, now| match compare_order(before, seen) {
             Ok(()) => {
                 observe(after, seen, now)?;
                 Ok((Settlement::Done, Some(OrderEvent::Found(seen))))
@@ -266,6 +309,14 @@ where
             if !in_doubt(before.status) {
                 return Ok((Settlement::Done, None));
             }
+            if before.submit.doubt {
+                // Only this sending was refused, perhaps because of the one that arrived: looking settles it.
+                let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+                let reason = format!("{REFUSED}{code}: {reason}");
+                after.move_to(OrderStatus::Unknown, Some(&reason), now).map_err(illegal)?;
+                let after = self.pause(before, now);
+                return Ok((Settlement::Snooze { after }, Some(OrderEvent::Unclear)));
+            }
             after.move_to(OrderStatus::Rejected, Some(reason), now).map_err(illegal)?;
             Ok((Settlement::Done, Some(OrderEvent::Rejected { code })))
         })
@@ -277,12 +328,19 @@ where
             if before.status != OrderStatus::Submitting {
                 return Ok((Settlement::Done, None));
             }
-            after.move_to(OrderStatus::PendingSubmit, Some(reason), now).map_err(illegal)?;
+            let doubt = before.submit.doubt;
+            let to = if doubt { OrderStatus::Unknown } else { OrderStatus::PendingSubmit };
+            after.move_to(to, Some(reason), now).map_err(illegal)?;
+            if doubt {
+                // this one came to nothing for certain, and may be made up for; the one before may not be forgotten
+                after.submit.attempts -= 1;
+            }
             let attempt = u32::try_from(before.submit.attempts).unwrap_or(1);
             let locked = LockedOrder { order: before.clone(), now, forbidden: None };
             let pause = self.context.timings().broker_query().delay(attempt, jitter, None);
             // at its deadline it ends, which asks nothing of the broker
-            let after = retry_after.unwrap_or(pause).min(until_deadline(&locked));
+            let after = retry_after.map_or(pause, |after| spread(after, jitter));
+            let after = if doubt { after } else { after.min(until_deadline(&locked)) };
             Ok((Settlement::Snooze { after }, Some(OrderEvent::PutOff)))
         })
     }
@@ -298,12 +356,13 @@ where
     }
 
     /// Looked for at a time when that means something, and not found. `give_up`: a human must go on.
-    fn missed(&self, give_up: Option<&str>) -> Result<Settled, JobFailure> {
+    pub(super) fn missed(&self, give_up: Option<&str>) -> Result<Settled, JobFailure> {
         self.record(|before, after, now| {
             if !in_doubt(before.status) {
                 return Ok((Settlement::Done, None));
             }
-            let reason = give_up.unwrap_or("no clear answer, and not found at the broker so far");
+            let reason = give_up
+                .unwrap_or_else(|| refusal(before, "no clear answer, and not found at the broker so far"));
             after.move_to(OrderStatus::Unknown, Some(reason), now).map_err(illegal)?;
             after.submit.probes += 1;
             let settlement = match give_up {
@@ -314,8 +373,14 @@ where
         })
     }
 
-    fn look_later(&self, locked: &LockedOrder, retry_after: Option<Duration>) -> Result<Settled, JobFailure> {
-        let mut after = retry_after.unwrap_or_else(|| self.pause(&locked.order, locked.now));
+    pub(super) fn look_later(
+        &self,
+        locked: &LockedOrder,
+        retry_after: Option<Duration>,
+    ) -> Result<Settled, JobFailure> {
+        let jitter = self.context.jitter();
+        let mut after =
+            retry_after.map_or_else(|| self.pause(&locked.order, locked.now), |after| spread(after, jitter));
         if locked.order.status == OrderStatus::PendingSubmit {
             // at its deadline it ends, which asks nothing of the broker
             after = after.min(until_deadline(locked));
@@ -341,10 +406,24 @@ where
         })
     }
 
-    fn mark_submitting(&self, tx: &mut S::Tx<'_>, locked: &LockedOrder) -> Result<Box<Order>, JobFailure> {
+    fn mark_submitting(
+        &self,
+        tx: &mut S::Tx<'_>,
+        locked: &LockedOrder,
+        filled: Decimal,
+    ) -> Result<Plan, JobFailure> {
         let (before, now) = (&locked.order, locked.now);
         let mut after = before.clone();
+        if !self.size(tx, &mut after, filled)? {
+            if in_doubt(before.status) {
+                let again = Settlement::Snooze { after: self.pause(before, now) };
+                return self.context.settle(tx, again).map(Plan::Settled);
+            }
+            let why = "nothing is left to be replaced: the order has filled";
+            return self.not_sent(tx, locked, why).map(Plan::Settled);
+        }
         after.move_to(OrderStatus::Submitting, None, now).map_err(illegal)?;
+        after.submit.doubt |= in_doubt(before.status);
         after.submit.attempts += 1;
         after.submit.started_at = Some(now);
         after.submit.probes = 0;
@@ -353,7 +432,7 @@ where
             return Err(JobFailure::LeaseLost);
         }
         tx.save_order(before, &after, &OrderEvent::Submitting, now)?;
-        Ok(Box::new(after))
+        Ok(Plan::Send(Box::new(after)))
     }
 
     fn not_sent(
@@ -374,7 +453,7 @@ where
         Ok(settled)
     }
 
-    fn step(&self, locked: &LockedOrder, dedupe: Dedupe) -> Step {
+    pub(super) fn step(&self, locked: &LockedOrder, dedupe: Dedupe) -> Step {
         let mut notes = locked.order.submit.clone();
         if locked.forbidden.is_some() && in_doubt(locked.order.status) {
             // It may have arrived. It is not sent again, and looked for as long as any other.
@@ -428,10 +507,20 @@ pub(super) fn illegal(error: IllegalMove) -> JobFailure {
     JobFailure::permanent(error.to_string())
 }
 
-const fn in_doubt(status: OrderStatus) -> bool {
+/// The broker's words to a repeat that it refused, as they stand on record; `otherwise` where there are none.
+fn refusal<'o>(order: &'o Order, otherwise: &'o str) -> &'o str {
+    order.status_reason.as_deref().filter(|reason| reason.starts_with(REFUSED)).unwrap_or(otherwise)
+}
+
+/// The broker's pause, and up to an eighth more: what waits for the same instant does not wake in it all at once.
+pub(super) fn spread(pause: Duration, jitter: Jitter) -> Duration {
+    pause + jitter.of(pause / 8)
+}
+
+pub(super) const fn in_doubt(status: OrderStatus) -> bool {
     matches!(status, OrderStatus::Submitting | OrderStatus::Unknown)
 }
 
-fn until_deadline(locked: &LockedOrder) -> Duration {
+pub(super) fn until_deadline(locked: &LockedOrder) -> Duration {
     (locked.order.submit.deadline - locked.now).to_std().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
 //! The job that asks for a replacement. The replacement is an order of its own here, with its own client id, and goes
-//! through the same protocol as any order; only the call at its heart is another.
+//! through the same protocol as any order; only the call at its heart is another, and the old order is looked at first.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::BROKER_QUEUE;
 use super::port::{Brokers, SubmitStore};
 use super::protocol::Protocol;
+use super::replacing::Replacing;
 use super::send::dedupe_of_replacement;
 use crate::jobs::{Handler, Job, JobContext, JobFailure, JobStore, NewJob, Settled};
 
@@ -27,9 +28,13 @@ pub struct ReplacePayload {
     pub account_id: AccountId,
     /// The order to be replaced, the broker's.
     pub target: BrokerOrderId,
-    /// The new total.
+    /// The new size as it stood when the replacement was taken, where it is not `total` that decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qty: Option<Quantity>,
+    /// What the old order and the new one are to fill together: less what the old one has filled by then, it is sent. None
+    /// for legs, whose size is the broker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Quantity>,
     /// The new limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_price: Option<Price>,
@@ -61,6 +66,7 @@ impl ReplacePayload {
             account_id: order.account_id,
             target,
             qty: change.qty,
+            total: None,
             limit_price: change.limit_price,
             stop_price: change.stop_price,
             trail_price,
@@ -69,16 +75,31 @@ impl ReplacePayload {
         }
     }
 
+    /// The same with a total of the old order's fills and the new order.
+    #[must_use]
+    pub fn total(self, total: Option<Quantity>) -> Self {
+        Self { total, ..self }
+    }
+
     /// The job to insert in the transaction that accepts the replacement.
     #[must_use]
     pub fn job(&self, order: &Order) -> NewJob {
         NewJob::new(BROKER_QUEUE, REPLACE_ORDER, self).dedup(order.client_order_id.as_str())
     }
 
+    /// The broker's new order counts its fills from zero, and takes the old one's size where none is named: what is left is
+    /// named, but for a fraction that has not changed, which no broker takes.
+    fn qty(&self, order: &Order) -> Option<Quantity> {
+        match self.total {
+            Some(total) => order.terms.qty().filter(|rest| rest.is_whole() || *rest != total),
+            None => self.qty,
+        }
+    }
+
     fn change(&self, order: &Order) -> ReplaceOrder {
         ReplaceOrder {
             client_order_id: Some(order.client_order_id.clone()),
-            qty: self.qty,
+            qty: self.qty(order),
             limit_price: self.limit_price,
             stop_price: self.stop_price,
             trail: self.trail_price.map(Trail::Price).or(self.trail_percent.map(Trail::Percent)),
@@ -123,6 +144,7 @@ where
             order: payload.order_id,
             account: Some(payload.account_id),
             dedupe: dedupe_of_replacement,
+            replacing: Some(Replacing { target: &payload.target, total: payload.total }),
             wire: &wire,
         };
         protocol.run()

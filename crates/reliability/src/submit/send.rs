@@ -72,6 +72,7 @@ where
             order: payload.order_id,
             account: payload.account_id,
             dedupe: |broker| broker.dedupe(),
+            replacing: None,
             wire: &wire,
         };
         protocol.run()
@@ -79,7 +80,7 @@ where
 }
 
 /// A replacement has no key of its own at every broker, but the order that it replaces can be replaced only once: a
-/// second request for it is refused.
+/// second request for it takes no effect. The refusal of a second one says nothing of the first.
 pub(super) fn dedupe_of_replacement(_broker: &dyn Broker) -> Dedupe {
     Dedupe::Forever
 }

@@ -11,7 +11,7 @@ use plimsoll_core_domain::{AccountId, OrderId};
 use serde::{Deserialize, Serialize};
 
 use super::BROKER_QUEUE;
-use super::compare::compare;
+use super::compare::compare_order;
 use super::port::{Brokers, LockedOrder, OrderEvent, SubmitStore};
 use super::protocol::{bump, differs, illegal, lock, observe};
 use super::step::sent_for;
@@ -89,6 +89,7 @@ where
         }
         let broker = match self.brokers.of_account(locked.order.account_id) {
             Ok(broker) => broker,
+            Err(_) if too_long(&locked, timings) => return given_up(context),
             Err(after) => return context.finish(&Settlement::Snooze { after }),
         };
         let look = broker.order_by_client_id(&locked.order.client_order_id);
@@ -100,12 +101,25 @@ where
                 Some(left) => watch_pause(&locked, timings, left),
                 None => return context.finish(&Settlement::Done),
             },
+            _ if too_long(&locked, timings) => return given_up(context),
             Ok(Err(BrokerError::Throttled { retry_after })) => retry_after.max(timings.watch_first),
-            // only a clear word ends the watch
+            // a week ends with a clear word only
             _ => timings.watch_first,
         };
         context.finish(&Settlement::Snooze { after })
     }
+}
+
+/// Twice the time of the watch has passed, and nobody could ask the broker at its end.
+fn too_long(locked: &LockedOrder, timings: &Timings) -> bool {
+    sent_for(&locked.order.submit, locked.now) >= timings.watch_keep * 2
+}
+
+/// Nobody could ask for as long again as the watch lasts: a human must look.
+fn given_up<S: JobStore>(context: &JobContext<'_, S>) -> Result<Settled, JobFailure> {
+    let error =
+        "the order counts as not sent, and the broker could not be asked for it to the end".to_owned();
+    context.finish(&Settlement::Dead { error })
 }
 
 /// The broker has it after all.
@@ -120,7 +134,7 @@ where
             return context.settle(tx, Settlement::Done);
         }
         let mut after = before.clone();
-        let (settlement, event) = match compare(&before.terms, seen) {
+        let (settlement, event) = match compare_order(&before, seen) {
             Ok(()) => {
                 observe(&mut after, seen, now)?;
                 (Settlement::Done, OrderEvent::Revived(seen))

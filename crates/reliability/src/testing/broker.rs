@@ -41,6 +41,8 @@ struct Ledger {
     orders: Vec<(DateTime<Utc>, BrokerOrder)>,
     sends: VecDeque<Answer>,
     looks: VecDeque<Answer>,
+    hidden: bool,
+    lists: Vec<Option<String>>,
     calls: Vec<String>,
     meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -86,6 +88,17 @@ impl FakeBroker {
     /// What it does with the next looks.
     pub fn answer_looks(&self, answers: impl IntoIterator<Item = Answer>) {
         self.lock().looks.extend(answers);
+    }
+
+    /// From now on the look by client id finds nothing, as if its index lagged.
+    pub fn hide_from_looks(&self) {
+        self.lock().hidden = true;
+    }
+
+    /// From behind which order each list was asked for.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Option<String>> {
+        self.lock().lists.clone()
     }
 
     /// Before the next call that sends something has any effect, runs `work` on a thread of its own to its end: what
@@ -265,6 +278,7 @@ impl Broker for FakeBroker {
     ) -> BoxFuture<'a, Result<BrokerOrder, BrokerError>> {
         Box::pin(self.looked(format!("look {id}"), |ledger, now| {
             visible(ledger, now)
+                .filter(|_| !ledger.hidden)
                 .find(|order| order.client_order_id == id.as_str())
                 .cloned()
                 .ok_or(BrokerError::NotFound)
@@ -323,6 +337,7 @@ impl Broker for FakeBroker {
         &'a self,
         query: &'a OrderListQuery,
     ) -> BoxFuture<'a, Result<Vec<BrokerOrder>, BrokerError>> {
+        self.lock().lists.push(query.after_order_id.as_ref().map(ToString::to_string));
         Box::pin(self.looked("list".to_owned(), |ledger, now| {
             let all: Vec<_> = visible(ledger, now).collect();
             let from =

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core_domain::order::Order;
-use plimsoll_core_domain::{Clock, OrderId, StoreError, StoreErrorKind, UserId};
+use plimsoll_core_domain::{AccountId, BrokerOrderId, Clock, OrderId, StoreError, StoreErrorKind, UserId};
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::faults::Faults;
@@ -153,6 +154,11 @@ impl MemoryStore {
     #[must_use]
     pub fn job(&self, id: JobId) -> StoredJob {
         self.lock().jobs.get(&id).cloned().expect("a job of this id")
+    }
+
+    /// Takes all jobs away.
+    pub fn clear_jobs(&self) {
+        self.lock().jobs.clear();
     }
 
     /// Puts an order in, as the business would.
@@ -364,6 +370,21 @@ impl SubmitStore for MemoryTx<'_> {
         let forbidden = self.state.forbidden.then(|| "trading with real money was forbidden".to_owned());
         let (order, now) = (self.state.orders.get(&id).cloned(), self.now);
         Ok(order.map(|order| LockedOrder { order, now, forbidden }))
+    }
+
+    fn sent_before(&mut self, order: &Order) -> Result<Option<BrokerOrderId>, StoreError> {
+        let before = order.created_at - TimeDelta::minutes(10);
+        let known = self.state.orders.values().filter(|known| {
+            known.account_id == order.account_id && known.submit.started_at.is_some_and(|at| at < before)
+        });
+        Ok(known
+            .filter(|known| known.broker_order_id.is_some())
+            .max_by_key(|known| known.created_at)
+            .and_then(|known| known.broker_order_id.clone()))
+    }
+
+    fn filled_of(&mut self, _account: AccountId, id: OrderId) -> Result<Decimal, StoreError> {
+        Ok(self.state.orders.get(&id).map_or(Decimal::ZERO, |order| order.filled_qty + order.unbooked_qty()))
     }
 
     fn save_order(

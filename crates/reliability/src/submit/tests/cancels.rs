@@ -141,10 +141,74 @@ fn a_look_after_a_refused_cancel_survives_an_outage_too() {
     world.broker.answer_looks(std::iter::repeat_n(at_once, 29));
     let began = world.store.now();
     world.settle_down();
-    assert_eq!((world.broker.count("cancel"), world.broker.count("order")), (60, 60));
-    assert_eq!(world.store.now() - began, TimeDelta::milliseconds(30 * 5_000 + 29 * 250));
-    assert_eq!(world.store.order(order.id).status, OrderStatus::New, "refused: it stays live");
+    assert_eq!((world.broker.count("cancel"), world.broker.count("order")), (61, 60));
+    let looking = TimeDelta::milliseconds(30 * 5_000 + 29 * 250);
+    assert_eq!(world.store.now() - began, looking + looking / 8, "an eighth of the wish's age later");
+    assert_eq!(world.store.order(order.id).status, OrderStatus::PendingCancel, "it was open: asked again");
     assert_eq!(world.job_state(), JobState::Done);
+}
+
+#[test]
+fn a_cancel_that_is_refused_now_is_asked_for_until_the_order_is_final() {
+    let (world, order) = live();
+    let refused = BrokerError::Refused { status: 422, code: None, message: "pending_new".into() };
+    world.broker.answer_sends(std::iter::repeat_n(Answer::Error(refused), 40));
+    world.settle_down();
+    assert_eq!(world.broker.count("cancel"), 41);
+    assert_eq!(world.store.order(order.id).status, OrderStatus::PendingCancel);
+    assert_eq!(world.broker.orders()[0].status, BrokerStatus::Known(OrderStatus::Canceled));
+    assert_eq!((world.job_state(), world.store.jobs()[0].job.attempt), (JobState::Done, 1));
+}
+
+#[test]
+fn a_cancel_that_is_refused_for_a_week_is_for_a_human() {
+    let (world, order) = live();
+    let refused = BrokerError::Refused { status: 422, code: None, message: "never".into() };
+    world.broker.answer_sends(std::iter::repeat_n(Answer::Error(refused), 40_000));
+    world.store.advance(timings().watch_keep);
+    world.settle_down();
+    assert_eq!(world.job_state(), JobState::Dead);
+    assert_eq!(world.store.order(order.id).status, OrderStatus::New);
+}
+
+#[test]
+fn an_order_that_is_not_shown_yet_is_canceled_when_it_is() {
+    let (world, order) = live();
+    let mut fresh = world.store.order(order.id);
+    fresh.submit = SubmitNotes { attempts: 1, started_at: Some(world.store.now()), ..fresh.submit };
+    world.store.put_order(fresh);
+    world.broker.answer_sends(std::iter::repeat_n(Answer::Error(BrokerError::NotFound), 3));
+    world.broker.answer_looks(std::iter::repeat_n(Answer::Error(BrokerError::NotFound), 3));
+    world.settle_down();
+    assert_eq!(world.broker.count("cancel"), 4);
+    assert_eq!(world.store.order(order.id).status, OrderStatus::PendingCancel);
+    assert_eq!(world.job_state(), JobState::Done);
+}
+
+#[test]
+fn a_cancel_of_an_order_that_is_replaced_meanwhile_holds_for_its_replacement() {
+    let (world, old) = live();
+    let seen = FakeBroker::taken("b-2", "plm-2", &old.terms, world.store.now());
+    let mut new = Order { replaces: Some(old.id), ..world.order(OrderType::Limit, 2) };
+    new.status = OrderStatus::Submitting;
+    new.observe(&seen, world.store.now()).unwrap();
+    world.store.put_order(new.clone());
+    world.broker.put(seen);
+    let mut gone = world.broker.orders()[0].clone();
+    gone.status = BrokerStatus::Known(OrderStatus::Replaced);
+    gone.updated_at = world.store.now() + TimeDelta::seconds(1);
+    world.broker.put(gone);
+    // the link is known a moment later than the end of the old one
+    world.process(1, Faults::default()).run_due(1).unwrap();
+    world.process(1, Faults::default()).run_due(1).unwrap();
+    assert_eq!(world.store.order(old.id).status, OrderStatus::Replaced);
+    let mut linked = world.store.order(old.id);
+    linked.replaced_by = Some(new.id);
+    world.store.put_order(linked);
+    world.settle_down();
+    assert_eq!(world.store.order(new.id).status, OrderStatus::PendingCancel);
+    assert_eq!(world.broker.calls().last().map(String::as_str), Some("cancel b-2"));
+    assert!(world.store.jobs().iter().all(|row| row.state == JobState::Done));
 }
 
 #[test]

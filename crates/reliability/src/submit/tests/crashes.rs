@@ -165,8 +165,9 @@ proptest! {
         let after = world.store.order(order.id);
         match after.status {
             OrderStatus::New => prop_assert_eq!(world.broker.orders().len(), 1),
-            // a refusal of a try in doubt and a lagging index may hide an order: it comes back by its late appearance
-            OrderStatus::Rejected | OrderStatus::NotSent => {}
+            OrderStatus::Rejected => prop_assert!(world.broker.orders().is_empty(), "{:?}", world.broker.calls()),
+            // a lagging index may hide an order: it comes back by its late appearance
+            OrderStatus::NotSent => {}
             OrderStatus::Unknown => {
                 let dead = world.job_state() == JobState::Dead;
                 prop_assert!(dead, "an unknown order nobody looks after");

@@ -102,7 +102,7 @@ impl World {
             environment: Environment::Paper,
             replaces: None,
             replaced_by: None,
-            submit: SubmitNotes { attempts: 0, deadline, started_at: None, probes: 0 },
+            submit: SubmitNotes { attempts: 0, deadline, started_at: None, probes: 0, doubt: false },
             created_at: now,
             submitted_at: None,
             updated_at: now,

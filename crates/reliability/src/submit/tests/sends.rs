@@ -263,6 +263,122 @@ fn a_broker_without_memory_gets_nothing_twice_and_a_human_is_asked() {
     assert_eq!((world.broker.count("submit"), world.broker.orders().len()), (1, 1));
 }
 
+/// The first sending arrives at 16 s; by then the price is elsewhere, and the second one is refused.
+#[test]
+fn a_refusal_of_a_repeat_does_not_settle_the_first_sending() {
+    let refused =
+        || BrokerError::Refused { status: 422, code: Some(42_210_000), message: "stop price".into() };
+    for first in [Answer::Late(secs(16)), Answer::Lost] {
+        let world = World::new();
+        let order = world.accept(OrderType::Limit);
+        world.broker.answer_sends([first, Answer::Error(refused())]);
+        world.broker.answer_looks(std::iter::repeat_n(Answer::Error(BrokerError::NotFound), 5));
+        world.settle_down();
+        assert_eq!(world.store.order(order.id).status, OrderStatus::New, "{:?}", world.broker.calls());
+        assert_eq!((world.broker.count("submit"), world.broker.orders().len()), (2, 1));
+    }
+    // and where the first did not arrive, the broker's words are on record in the end, and a watch
+    let world = World::new();
+    let order = world.accept(OrderType::Limit);
+    world.broker.answer_sends([Answer::Broken, Answer::Error(refused())]);
+    world.settle_down();
+    let after = world.store.order(order.id);
+    assert_eq!(after.status, OrderStatus::NotSent);
+    assert_eq!(after.status_reason.as_deref(), Some("refused when it was sent again (42210000): stop price"));
+    assert_eq!((world.broker.count("submit"), world.broker.count("list")), (2, 1));
+    assert!(world.store.jobs().iter().any(|row| row.job.kind == WATCH_ORDER && row.state == JobState::Ready));
+}
+
+#[test]
+fn a_repeat_that_is_put_off_leaves_the_first_sending_in_doubt() {
+    for second in [
+        BrokerError::Throttled { retry_after: secs(50) },
+        BrokerError::Unreachable("connection refused".into()),
+    ] {
+        // taken late: found, also after the deadline
+        let world = World::new();
+        let order = world.accept(OrderType::Market);
+        world.broker.answer_sends([Answer::Late(secs(40)), Answer::Error(second.clone())]);
+        world.settle_down();
+        assert_eq!(world.store.order(order.id).status, OrderStatus::New, "{second}");
+        assert_eq!(world.broker.orders().len(), 1);
+        assert!(!world.store.history(order.id).contains(&"not_sent"), "{:?}", world.store.history(order.id));
+        // never taken: not sent after as many misses as ever, and a list
+        let world = World::new();
+        let order = world.accept(OrderType::Market);
+        world.broker.answer_sends([Answer::Broken]);
+        world.broker.answer_sends(std::iter::repeat_n(Answer::Error(second.clone()), 50));
+        world.settle_down();
+        let after = world.store.order(order.id);
+        assert_eq!(after.status, OrderStatus::NotSent);
+        assert_eq!(after.status_reason.as_deref(), Some("it never reached the broker"), "{second}");
+        assert_eq!(world.broker.calls().last().map(String::as_str), Some("list"));
+        assert!(world.store.now() > order.submit.deadline);
+    }
+}
+
+#[test]
+fn a_put_off_repeat_is_sent_once_more_in_time() {
+    let world = World::new();
+    let order = world.accept(OrderType::Limit);
+    let throttled = Answer::Error(BrokerError::Throttled { retry_after: secs(50) });
+    world.broker.answer_sends([Answer::Broken, throttled]);
+    world.settle_down();
+    assert_eq!(world.store.order(order.id).status, OrderStatus::New);
+    assert_eq!(world.broker.count("submit"), 3);
+}
+
+#[test]
+fn a_cancel_does_not_end_an_order_whose_first_sending_is_in_doubt() {
+    let world = World::new();
+    let order = world.accept(OrderType::Limit);
+    let throttled = Answer::Error(BrokerError::Throttled { retry_after: secs(50) });
+    world.broker.answer_sends([Answer::Late(secs(30)), throttled]);
+    let runner = world.process(1, Faults::default());
+    while world.broker.count("submit") < 2 {
+        runner.run_due(1).unwrap();
+        world.store.advance(secs(1));
+    }
+    world.enqueue(&crate::submit::CancelPayload::job(&order)).unwrap();
+    world.settle_down();
+    assert_eq!(world.store.order(order.id).status, OrderStatus::PendingCancel);
+    assert!(!world.store.history(order.id).contains(&"not_sent"));
+}
+
+/// A market order that filled at once is in no list of open orders.
+#[test]
+fn the_last_look_sees_what_has_filled() {
+    let world = World::new();
+    let order = world.accept(OrderType::Market);
+    world.broker.answer_sends([Answer::Lost, Answer::Error(BrokerError::Unreachable("away".into()))]);
+    world.process(1, Faults::default()).run_due(1).unwrap();
+    let mut filled = world.broker.orders()[0].clone();
+    filled.status = plimsoll_core_domain::broker::BrokerStatus::Known(OrderStatus::Filled);
+    filled.filled_qty = Decimal::TEN;
+    world.broker.put(filled);
+    world.broker.hide_from_looks();
+    world.settle_down();
+    assert!(world.broker.count("look") >= 5 && world.broker.count("list") == 1, "{:?}", world.broker.calls());
+    let after = world.store.order(order.id);
+    assert_eq!((after.broker.unwrap().status, after.unbooked_qty()), (OrderStatus::Filled, Decimal::TEN));
+}
+
+#[test]
+fn the_last_look_begins_with_what_the_broker_had_before() {
+    let world = World::new();
+    let mut known = world.order(OrderType::Market, 7);
+    known.submit = SubmitNotes { attempts: 1, started_at: Some(world.store.now()), ..known.submit };
+    known.broker_order_id = Some(plimsoll_core_domain::BrokerOrderId::new("b-old").unwrap());
+    known.status = OrderStatus::Filled;
+    world.store.put_order(known);
+    world.store.advance(secs(3_600));
+    let order = world.accept(OrderType::Limit);
+    world.broker.answer_sends([Answer::Broken, Answer::Broken]);
+    world.settle_down();
+    assert_eq!(world.store.order(order.id).status, OrderStatus::NotSent);
+    assert_eq!(world.broker.lists(), [Some("b-old".to_owned())]);
+}
+
 #[test]
 fn looks_without_an_answer_prove_nothing() {
     let world = World::new();

@@ -18,6 +18,7 @@ fn the_next_step_follows_from_state_and_time() {
             deadline: now + TimeDelta::seconds(deadline_in),
             started_at: sent_ago.map(|ago| now - TimeDelta::seconds(ago)),
             probes,
+            doubt: false,
         };
         next_step(status, &notes, dedupe, &Timings::default(), now)
     };

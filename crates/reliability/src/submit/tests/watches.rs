@@ -112,6 +112,19 @@ fn an_outage_does_not_end_the_watch() {
 }
 
 #[test]
+fn a_watch_without_any_clear_word_is_for_a_human_in_the_end() {
+    let (world, order) = missing();
+    let away = Answer::Error(BrokerError::Unreachable("connection refused".into()));
+    world.broker.answer_looks(std::iter::repeat_n(away, 50));
+    world.store.advance(secs(14 * 86_400 - 3_600));
+    world.process(1, Faults::default()).run_due(10).unwrap();
+    assert_eq!(watch(&world), JobState::Ready);
+    world.store.advance(secs(3_600));
+    world.process(1, Faults::default()).run_due(10).unwrap();
+    assert_eq!((watch(&world), world.store.order(order.id).status), (JobState::Dead, OrderStatus::NotSent));
+}
+
+#[test]
 fn a_crash_at_any_step_of_a_revival_is_mended_by_the_next_look() {
     for step in 1..=9 {
         let (world, order) = missing();

@@ -7,7 +7,7 @@ use plimsoll_core_domain::order::{ObserveError, Order, OrderClass, OrderStatus, 
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::{OrderView, json};
 use plimsoll_core_domain::{AccountId, OrderId, StoreError};
-use plimsoll_reliability::submit::{Difference, OrderEvent, compare};
+use plimsoll_reliability::submit::{Difference, OrderEvent, compare_order};
 use rust_decimal::Decimal;
 
 use super::events::{event, fill_event, order_event};
@@ -83,7 +83,7 @@ impl Tx<'_> {
         // Seen for the first time: is it the one that was meant? The size of a leg is the broker's.
         if before.broker_order_id.is_none()
             && before.parent_id.is_none()
-            && let Err(difference) = compare(&before.terms, &report.seen)
+            && let Err(difference) = compare_order(&before, &report.seen)
         {
             return self.in_conflict(&before, report, difference, now);
         }

@@ -116,13 +116,13 @@ impl Tx<'_> {
             Err((pointer, code, why)) => return Ok(ReplaceWish::Unfit(pointer, code, why)),
         };
         // The broker's new order counts its fills from zero. An absent quantity would carry the original one over and
-        // overfill what is half filled (contract section 7), so what is left is sent. The size of a leg is the broker's.
-        let rest = if old.parent_id.is_some() || (change.qty.is_none() && old.filled_qty.is_zero()) {
-            None
-        } else {
-            terms.qty().and_then(|total| Quantity::new(total.get() - old.filled_qty).ok())
-        };
-        if let Some(rest) = rest {
+        // overfill what is half filled (contract section 7), so what is left is sent: by what is known here now, and taken
+        // anew when it is sent. The size of a leg is the broker's.
+        let total = if old.parent_id.is_some() { None } else { terms.qty() };
+        if let Some(total) = total {
+            let Ok(rest) = Quantity::new(total.get() - filled_anywhere(&old)) else {
+                return Ok(ReplaceWish::NotNow(Box::new(old)));
+            };
             terms.size = OrderSize::Qty(rest);
         }
         // A leg goes out of a position, whatever its price.
@@ -160,7 +160,13 @@ impl Tx<'_> {
             broker: None,
             replaces: Some(old.id),
             replaced_by: None,
-            submit: SubmitNotes { attempts: 0, deadline: new.deadline, started_at: None, probes: 0 },
+            submit: SubmitNotes {
+                attempts: 0,
+                deadline: new.deadline,
+                started_at: None,
+                probes: 0,
+                doubt: false,
+            },
             created_at: now,
             submitted_at: None,
             updated_at: now,
@@ -169,8 +175,9 @@ impl Tx<'_> {
             ..old.clone()
         };
         self.insert_order_row(&replacement, "replacement")?;
-        let change = ReplaceOrder { qty: rest, ..change.clone() };
-        self.enqueue(&ReplacePayload::new(&replacement, target, &change).job(&replacement))?;
+        let change = ReplaceOrder { qty: None, ..change.clone() };
+        let payload = ReplacePayload::new(&replacement, target, &change).total(total);
+        self.enqueue(&payload.job(&replacement))?;
         let mut events = vec![event(EventKind::OrderCreated, json(&OrderView::new(&replacement, &[])))];
         events.extend(self.move_old(&old, OrderStatus::PendingReplace, None, "replace_asked", now)?);
         self.append_events(StreamId::User(old.user_id), &events, now)?;
@@ -249,6 +256,11 @@ impl Tx<'_> {
     }
 }
 
+/// What of an order is filled: by its booked fills, or by the broker's report where that is ahead of them.
+fn filled_anywhere(order: &Order) -> Decimal {
+    order.filled_qty + order.unbooked_qty()
+}
+
 type Unfit = (&'static str, &'static str, String);
 
 /// The order's terms with the change applied (Alpaca's contract section 3, Replace).
@@ -264,7 +276,7 @@ fn changed_terms(old: &Order, change: &ReplaceOrder) -> Result<NewOrder, Unfit> 
             OrderSize::Qty(now) if !now.is_whole() || !qty.is_whole() => {
                 return Err(unfit("/qty", "a fractional quantity cannot be changed"));
             }
-            OrderSize::Qty(_) if qty.get() <= old.filled_qty => {
+            OrderSize::Qty(_) if qty.get() <= filled_anywhere(old) => {
                 return Err(unfit("/qty", "must be more than what is filled already: it is the new total"));
             }
             OrderSize::Qty(_) => terms.size = OrderSize::Qty(qty),

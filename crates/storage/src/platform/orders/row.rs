@@ -18,7 +18,7 @@ macro_rules! order_columns {
          o.trail_percent, o.extended_hours, o.take_profit_limit, o.stop_loss_stop, o.stop_loss_limit, o.parent_id, \
          o.role, o.status, o.status_reason, o.filled_qty, o.filled_value, o.broker_status, o.broker_updated_at, \
          o.broker_filled_qty, o.source_kind, o.source_id, o.environment, o.replaces, o.replaced_by, \
-         o.submit_attempts, o.submit_deadline, o.submit_started_at, o.probe_count, o.created_at, o.submitted_at, \
+         o.submit_attempts, o.submit_deadline, o.submit_started_at, o.probe_count, o.submit_doubt, o.created_at, o.submitted_at, \
          o.updated_at, o.closed_at, o.version"
     };
 }
@@ -64,6 +64,7 @@ pub(crate) type OrderColumns = (
     Timestamptz,
     Nullable<Timestamptz>,
     Integer,
+    Bool,
     Timestamptz,
     Nullable<Timestamptz>,
     Timestamptz,
@@ -111,6 +112,7 @@ pub(crate) struct OrderRow {
     submit_deadline: DateTime<Utc>,
     submit_started_at: Option<DateTime<Utc>>,
     probe_count: i32,
+    submit_doubt: bool,
     created_at: DateTime<Utc>,
     submitted_at: Option<DateTime<Utc>>,
     updated_at: DateTime<Utc>,
@@ -212,6 +214,7 @@ impl TryFrom<OrderRow> for Order {
                 deadline: row.submit_deadline,
                 started_at: row.submit_started_at,
                 probes: row.probe_count,
+                doubt: row.submit_doubt,
             },
             created_at: row.created_at,
             submitted_at: row.submitted_at,

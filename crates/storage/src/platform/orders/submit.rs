@@ -1,14 +1,15 @@
 //! The submit protocol's port on the store.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
-use diesel::{QueryableByName, RunQueryDsl};
+use diesel::sql_types::{BigInt, Bool, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::{Environment, Order};
 use plimsoll_core_domain::stream::{EventKind, NewEvent, StreamId};
 use plimsoll_core_domain::views::json;
-use plimsoll_core_domain::{AccountId, OrderId, StoreError};
+use plimsoll_core_domain::{AccountId, BrokerOrderId, OrderId, StoreError};
 use plimsoll_reliability::jobs::{JobQueue, NewJob, job_topic};
 use plimsoll_reliability::submit::{BROKER_QUEUE, CANCEL_ORDER, LockedOrder, OrderEvent, SubmitStore};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::events::{event, order_event};
@@ -66,6 +67,49 @@ impl SubmitStore for Tx<'_> {
         Ok(Some(LockedOrder { order, now: place.now, forbidden }))
     }
 
+    fn sent_before(&mut self, order: &Order) -> Result<Option<BrokerOrderId>, StoreError> {
+        #[derive(QueryableByName)]
+        struct Known {
+            #[diesel(sql_type = Text)]
+            id: String,
+        }
+        // Ids grow with time. Well before: the two times may be of two clocks.
+        let known = prepared(
+            "SELECT broker_order_id AS id FROM orders WHERE account_id = ? AND id < ? AND broker_order_id IS NOT NULL \
+             AND submit_started_at < ?::timestamptz - interval '10 minutes' ORDER BY id DESC LIMIT 1",
+        )
+        .bind::<BigInt, _>(order.account_id.0)
+        .bind::<SqlUuid, _>(order.id.0)
+        .bind::<Timestamptz, _>(order.created_at)
+        .get_result::<Known>(self.conn())
+        .optional()
+        .store()?;
+        known
+            .map(|known| {
+                known
+                    .id
+                    .parse()
+                    .map_err(|why| StoreError::inconsistent("orders", "broker_order_id", order.id, why))
+            })
+            .transpose()
+    }
+
+    fn filled_of(&mut self, account: AccountId, id: OrderId) -> Result<Decimal, StoreError> {
+        #[derive(QueryableByName)]
+        struct Filled {
+            #[diesel(sql_type = Numeric)]
+            filled: Decimal,
+        }
+        let row = prepared(
+            "SELECT greatest(filled_qty, broker_filled_qty) AS filled FROM orders WHERE account_id = ? AND id = ?",
+        )
+        .bind::<BigInt, _>(account.0)
+        .bind::<SqlUuid, _>(id.0)
+        .get_result::<Filled>(self.conn())
+        .store()?;
+        Ok(row.filled.normalize())
+    }
+
     fn save_order(
         &mut self,
         before: &Order,
@@ -89,9 +133,7 @@ impl SubmitStore for Tx<'_> {
             OrderEvent::Revived(_) => Some(self.revived(after)?),
             _ => None,
         };
-        if after.unbooked_qty() > rust_decimal::Decimal::ZERO
-            || change.seen().is_some_and(|seen| !seen.legs.is_empty())
-        {
+        if after.unbooked_qty() > Decimal::ZERO || change.seen().is_some_and(|seen| !seen.legs.is_empty()) {
             self.enqueue(&SyncPayload::job(after.account_id, after.id))?;
         }
         self.update_order_row(after)?;

@@ -143,7 +143,7 @@ impl Tx<'_> {
         let changed = prepared(
             "UPDATE orders SET broker_order_id = ?, qty = ?, status = ?, status_reason = ?, filled_qty = ?, filled_value = ?, \
              broker_status = ?, broker_updated_at = ?, broker_filled_qty = ?, replaced_by = ?, submit_attempts = ?, \
-             submit_deadline = ?, submit_started_at = ?, probe_count = ?, submitted_at = ?, updated_at = ?, \
+             submit_deadline = ?, submit_started_at = ?, probe_count = ?, submit_doubt = ?, submitted_at = ?, updated_at = ?, \
              closed_at = ?, version = ? WHERE account_id = ? AND id = ?",
         )
         .bind::<Nullable<Text>, _>(order.broker_order_id.as_ref().map(|id| id.as_str()))
@@ -160,6 +160,7 @@ impl Tx<'_> {
         .bind::<Timestamptz, _>(order.submit.deadline)
         .bind::<Nullable<Timestamptz>, _>(order.submit.started_at)
         .bind::<Integer, _>(order.submit.probes)
+        .bind::<Bool, _>(order.submit.doubt)
         .bind::<Nullable<Timestamptz>, _>(order.submitted_at)
         .bind::<Timestamptz, _>(order.updated_at)
         .bind::<Nullable<Timestamptz>, _>(order.closed_at)
