@@ -214,9 +214,77 @@ fn a_replacement_is_for_what_is_left() {
     let ReplaceWish::Asked(new) = asked else { panic!("{asked:?}") };
     assert_eq!(new.terms.qty().map(|qty| qty.to_string()), Some("6".into()));
     let payload = world.test.rows("SELECT payload FROM jobs WHERE kind = 'replace_order'");
-    assert_eq!(payload[0]["payload"]["qty"], "6");
+    let payload = &payload[0]["payload"];
+    assert_eq!(
+        (payload["total"].as_str(), payload.get("qty")),
+        (Some("10"), None),
+        "taken anew when it is sent"
+    );
     let old = world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
     assert_eq!(old.status, OrderStatus::PendingReplace);
+}
+
+/// The stream lost the fills; the broker's report says that there are some.
+#[test]
+fn a_replacement_counts_what_the_broker_says_is_filled() {
+    use plimsoll_core_domain::broker::ReplaceOrder;
+    use plimsoll_core_domain::order::{NewOrder, Pricing};
+    use plimsoll_reliability::submit::SubmitStore;
+    use plimsoll_storage::platform::orders::{NewReplacement, ReplaceWish};
+    let world = World::new();
+    let pricing = Pricing::Limit { limit: "100".parse().unwrap() };
+    let id = world.sent(NewOrder { pricing, ..market("SPY", Side::Buy, 10) });
+    world.apply(&report(seen(&world, id, OrderStatus::New, 3, 9), vec![]), 3);
+    let filled = world.db.run_blocking(|tx| tx.filled_of(world.account, id)).unwrap();
+    assert_eq!(filled, Decimal::from(9), "none is booked");
+    let new = || NewReplacement {
+        id: plimsoll_core_domain::OrderId(uuid::Uuid::from_u128(2)),
+        client_order_id: "replacement-2".parse().unwrap(),
+        deadline: at(100),
+    };
+    let wish = |change: &ReplaceOrder| {
+        world
+            .db
+            .run_blocking(|tx| tx.wish_replace(world.account, id, change, new(), &|_| None, at(4)))
+            .unwrap()
+    };
+    let too_small = wish(&ReplaceOrder { qty: Some("9".parse().unwrap()), ..ReplaceOrder::default() });
+    assert!(matches!(too_small, ReplaceWish::Unfit("/qty", ..)), "{too_small:?}");
+    let asked = wish(&ReplaceOrder { limit_price: Some("101".parse().unwrap()), ..ReplaceOrder::default() });
+    let ReplaceWish::Asked(new) = asked else { panic!("{asked:?}") };
+    assert_eq!(new.terms.qty().map(|qty| qty.to_string()), Some("1".into()));
+}
+
+#[test]
+fn doubt_about_an_earlier_sending_is_kept_and_a_list_begins_with_an_order_of_well_before() {
+    use plimsoll_reliability::submit::{OrderEvent, SubmitStore};
+    let world = World::new();
+    let (first, second) =
+        (world.sent(market("SPY", Side::Buy, 10)), world.sent(market("SPY", Side::Buy, 10)));
+    world.apply(&report(seen(&world, first, OrderStatus::New, 3, 0), vec![]), 3);
+    let order = |id| world.db.read_blocking(|tx| tx.order(world.account, id)).unwrap().unwrap();
+    let before = order(second);
+    assert!(!before.submit.doubt);
+    let mut after = before.clone();
+    after.move_to(OrderStatus::Unknown, Some("no answer"), at(4)).unwrap();
+    after.submit.doubt = true;
+    world.db.run_blocking(|tx| tx.save_order(&before, &after, &OrderEvent::Unclear, at(4))).unwrap();
+    assert!(order(second).submit.doubt);
+
+    let known = order(first).broker_order_id;
+    let (early, late) = if first.0 < second.0 { (first, second) } else { (second, first) };
+    world.test.execute("UPDATE orders SET submit_started_at = created_at");
+    let sent_before = |order: &plimsoll_core_domain::order::Order| {
+        world.db.run_blocking(|tx| tx.sent_before(order)).unwrap().map(|id| id.to_string())
+    };
+    assert!(known.is_some() && order(early).id < order(late).id);
+    assert_eq!(sent_before(&order(late)), None, "not well before it");
+    world.test.execute(&format!(
+        "UPDATE orders SET submit_started_at = created_at - interval '11 minutes', \
+         broker_order_id = 'b-early' WHERE id = '{early}'"
+    ));
+    assert_eq!(sent_before(&order(late)).as_deref(), Some("b-early"));
+    assert_eq!(sent_before(&order(early)), None);
 }
 
 fn alerts(world: &World) -> usize {
