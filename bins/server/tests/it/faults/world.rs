@@ -109,7 +109,6 @@ impl World {
             ("ALPACA_API_KEY", text(&broker.login["api_key"])),
             ("ALPACA_API_SECRET", text(&broker.login["api_secret"])),
             ("ALPACA_BASE_URL", broker.url.clone()),
-            ("METRICS_ADDR", format!("127.0.0.1:{}", free_port())),
             ("ARGON2_MEMORY_KIB", "12288".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
             ("RATE_LIMIT_ORDERS", "off".to_owned()),
@@ -140,7 +139,10 @@ impl World {
     /// A server that is not started yet.
     pub(crate) fn instance(&mut self, name: &str) -> usize {
         let (folder, url) = (self.folder.path(), self.database.url());
-        self.instances.push(Instance::new(name, folder, url, self.settings.clone(), self.http.clone()));
+        let mut settings = self.settings.clone();
+        // Each has a listener of its own.
+        settings.push(("METRICS_ADDR".to_owned(), format!("127.0.0.1:{}", free_port())));
+        self.instances.push(Instance::new(name, folder, url, settings, self.http.clone()));
         self.instances.len() - 1
     }
 
