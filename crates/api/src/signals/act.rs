@@ -91,7 +91,15 @@ pub fn decide(
     decide_opened(tx, asked, facts, ids, None)
 }
 
-/// Decides on a signal. Where it was opened in this transaction, everything that its order locks is locked already.
+/// Whether a signal's order may be locked for by the statement that keeps the signal. One that may cancel orders may not:
+/// orders are locked before the heads of streams.
+#[must_use]
+pub fn may_be_opened(message: &Message) -> bool {
+    message.position.is_none() && message.action != Some(Action::Cancel)
+}
+
+/// Decides on a signal. Where it [may be opened](may_be_opened) and was, in this transaction, everything that its order
+/// locks is locked already.
 ///
 /// # Errors
 /// The store's own.

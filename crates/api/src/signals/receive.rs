@@ -17,7 +17,8 @@ use plimsoll_storage::platform::signals::{
 use uuid::Uuid;
 
 use super::act::{
-    ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_opened, refuse,
+    ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_opened, may_be_opened,
+    refuse,
 };
 use super::facts::{Facts, NoFacts, asked, known};
 use super::proof::{Shown, Signed};
@@ -276,7 +277,9 @@ async fn store(
     let stored = state
         .db
         .run_retrying(seed, move |tx| {
-            let at_once = asked.as_ref().filter(|_| new.refusal.is_none() && facts.is_some());
+            let at_once = asked
+                .as_ref()
+                .filter(|asked| new.refusal.is_none() && facts.is_some() && may_be_opened(&asked.message));
             let (begun, opened) = match at_once {
                 Some(asked) => {
                     let (begun, opened) = tx.open_signal(&new, &keys, &asked.symbol)?;

@@ -51,21 +51,6 @@ async fn a_signal_is_four_round_trips_and_a_repeat_is_one() {
     assert_eq!(repeat["body"]["id"], "one");
 }
 
-/// One that says where to stand reads, under the account's lock, what is under way, and ends what is still to come of
-/// earlier ones: two statements more.
-#[tokio::test]
-async fn a_target_is_six_round_trips() {
-    let desk = desk().await;
-    assert_eq!(desk.post(buy("warm-up")).await.status, 202);
-    desk.world.test.execute("UPDATE orders SET status = 'filled', filled_qty = qty, closed_at = now()");
-    let counter = desk.world.db.count_queries();
-    let target = json!({ "action": "buy", "quantity": 3, "id": "t", "market_position": "long", "market_position_size": 3 });
-    let answer = desk.post(target).await;
-    assert_eq!(answer.status, 202, "{}", answer.body);
-    assert!(answer.body["order_id"].is_string(), "{}", answer.body);
-    assert_eq!(counter.sent(), 6, "{:#?}", counter.texts());
-}
-
 /// A repeat of a repeat names the first one, and one of whose keys only a part is known is kept as any other.
 #[tokio::test]
 async fn repeats_name_the_first_one() {
