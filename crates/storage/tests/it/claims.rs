@@ -78,7 +78,7 @@ fn to_close(world: &World) -> Decimal {
         by: None,
         now: at(400),
     };
-    world.db.run_blocking(|tx| tx.halt_user(world.user, &new)).unwrap();
+    world.halt(&new);
     let step = world.db.run_blocking(|tx| tx.enforce_halt(world.account, at(401))).unwrap().0;
     world.db.run_blocking(|tx| tx.resume_user(world.user, at(402))).unwrap();
     match step {
