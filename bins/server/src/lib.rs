@@ -1,5 +1,6 @@
 //! The server: configuration, command line, bootstrap and wiring.
 
+pub mod backup;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod backups;
 pub mod body;
 pub mod caller;
 pub mod chosen;
@@ -43,8 +44,8 @@ use crate::state::AppState;
 
 fn documented(config: &mut ServiceConfig<'_>) {
     use crate::routes::{
-        account, admin, audit, auth, broker, dev, events, fills, health, hooks, inbound, orders, outbound,
-        pages, pnl, portfolio_history, positions, problems, reconciliation, risk, ws_ticket,
+        account, admin, audit, auth, backup, broker, dev, events, fills, health, hooks, inbound, orders,
+        outbound, pages, pnl, portfolio_history, positions, problems, reconciliation, risk, ws_ticket,
     };
     config
         .service(auth::login::login)
@@ -142,6 +143,16 @@ fn documented(config: &mut ServiceConfig<'_>) {
         .service(admin::dead_letters::get::get)
         .service(admin::dead_letters::replay::replay)
         .service(admin::dead_letters::discard::discard)
+        .service(backup::list::list)
+        .service(backup::create::create)
+        .service(backup::verify::verify)
+        .service(backup::restore_to::restore_to)
+        .service(backup::restore::restore)
+        .service(backup::undo::undo)
+        .service(backup::release::release)
+        .service(backup::cleanup::cleanup)
+        .service(backup::job::job)
+        .service(backup::pin::pin)
         .service(pages::verify)
         .service(pages::reset)
         .service(pages::confirm_email)

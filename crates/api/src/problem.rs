@@ -11,6 +11,7 @@ use plimsoll_core_domain::error::BusinessError;
 use plimsoll_core_domain::order::FieldError;
 use plimsoll_core_domain::risk::RiskRefusal;
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use plimsoll_reliability::backup::BackupError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -134,6 +135,60 @@ pub const PROBLEMS: &[ProblemKind] = &[
         409,
         "Too many webhooks",
         "The account has as many webhooks as it may have. Delete one first.",
+    ),
+    kind(
+        "backup_busy",
+        409,
+        "Another backup or restore is running",
+        "One at a time: ask again when it has ended.",
+    ),
+    kind(
+        "backup_not_found",
+        404,
+        "No such backup",
+        "There is no backup of that name, or none from that time or before.",
+    ),
+    kind(
+        "backup_wrong_key",
+        422,
+        "Another key sealed the backup",
+        "The backup was sealed with a master key that the server does not have. It may be whole: name its key in ENCRYPTION_KEYS_OLD.",
+    ),
+    kind(
+        "backup_tampered_header",
+        422,
+        "Backup header changed",
+        "The backup's header is not the one that was written. Use another copy of the file.",
+    ),
+    kind(
+        "backup_corrupt",
+        422,
+        "Backup damaged",
+        "The backup's content is not what was written. Use another copy of the file.",
+    ),
+    kind(
+        "backup_truncated",
+        422,
+        "Backup cut off",
+        "The end of the backup is missing. Use another copy of the file.",
+    ),
+    kind(
+        "backup_trailing_data",
+        422,
+        "Backup with something added",
+        "Something follows the backup's end. Use another copy of the file.",
+    ),
+    kind(
+        "backup_unsupported_version",
+        422,
+        "Backup of a later form",
+        "A later release made the backup. Use that release.",
+    ),
+    kind(
+        "backup_newer_schema",
+        422,
+        "Backup of a later schema",
+        "The backup has migrations that this release does not know. Use a later one.",
     ),
     kind("last_admin", 409, "Last administrator", "The last active administrator stays one."),
     kind(
@@ -441,6 +496,20 @@ impl From<StoreError> for Problem {
                 Self::new("duplicate", "the same thing is there already").logged(error.to_string())
             }
             _ => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        if let Some(code) = error.code() {
+            return Self::new(code, error.to_string());
+        }
+        match error {
+            BackupError::Busy => Self::new("backup_busy", error.to_string()).retry_after(5),
+            BackupError::Store(error) => error.into(),
+            BackupError::Refused(why) => Self::new("business_rule", why),
+            other => Self::internal(other.to_string()),
         }
     }
 }

@@ -24,6 +24,7 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use plimsoll_storage::platform::orders::ClientOrderIds;
 use uuid::Uuid;
 
+use crate::backups::BackupDesk;
 use crate::gateway::TradingGateway;
 use crate::hashing::Hashing;
 use crate::identity::SessionCache;
@@ -103,6 +104,8 @@ pub struct AppState {
     publish_limiter: DefaultKeyedRateLimiter<UserId>,
     /// Asked about new passwords, when there is one.
     pub breaches: Option<Arc<dyn BreachCheck>>,
+    /// Backups, where the server has them.
+    pub backups: Option<Arc<dyn BackupDesk>>,
     /// The settings.
     pub settings: ApiSettings,
 }
@@ -166,6 +169,7 @@ impl AppState {
             order_limiter,
             publish_limiter: RateLimiter::keyed(PUBLISH_RATE),
             breaches: None,
+            backups: None,
             settings,
         }
     }
@@ -174,6 +178,12 @@ impl AppState {
     #[must_use]
     pub fn with_breach_check(self, breaches: Arc<dyn BreachCheck>) -> Self {
         Self { breaches: Some(breaches), ..self }
+    }
+
+    /// Lets administrators back up and restore.
+    #[must_use]
+    pub fn with_backups(self, backups: Arc<dyn BackupDesk>) -> Self {
+        Self { backups: Some(backups), ..self }
     }
 
     /// Counts an order request of a user.

@@ -236,6 +236,7 @@ fn parts(
         servers: Arc::new(servers),
         seed: None,
         alone: true,
+        backups: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
 use plimsoll_storage::db::{database_of, with_database};
 use plimsoll_storage::migrate::{self, MigrateError, MigrationSet, Report};
+use plimsoll_storage::platform::backup::{self, Repaired};
 use plimsoll_storage::private_postgres::{APP, Cluster, Options, PrivatePostgres};
 use plimsoll_storage::{Db, DbSettings, PoolKind};
 use secrecy::ExposeSecret;
@@ -50,6 +51,7 @@ impl Databases {
             return Ok(given);
         }
         let postgres = PrivatePostgres::start(options(settings, environment))?;
+        reopen(&postgres.cluster().url(DATABASE));
         postgres.ensure_database(DATABASE)?;
         let cluster = postgres.cluster().clone();
         let mut this = Self::private(settings, cluster);
@@ -110,6 +112,12 @@ impl Databases {
         }
     }
 
+    /// The folder of the private server's files, where it is on this machine.
+    #[must_use]
+    pub fn files(&self) -> Option<&std::path::Path> {
+        self.cluster.as_ref().map(Cluster::folder)
+    }
+
     /// Major version and account of the private server that this process runs.
     #[must_use]
     pub fn private_server(&self) -> Option<(u32, &str)> {
@@ -123,8 +131,14 @@ impl Databases {
     /// The database stays away, is of a newer schema, or a migration fails.
     pub fn migrate(&self) -> Result<Report, StartError> {
         let began = Instant::now();
+        let mut closed = true;
         let report = loop {
             match migrate::migrate(&self.owner, MigrationSet::Platform) {
+                Err(MigrateError::Store(error))
+                    if error.kind() == StoreErrorKind::Unavailable && std::mem::take(&mut closed) =>
+                {
+                    reopen(&self.owner);
+                }
                 Err(MigrateError::Store(error))
                     if self.is_away(&error) && began.elapsed() < START_PATIENCE =>
                 {
@@ -177,6 +191,13 @@ impl Databases {
 
     fn is_away(&self, error: &StoreError) -> bool {
         self.cluster.is_none() && error.kind() == StoreErrorKind::Unavailable
+    }
+}
+
+/// Opens a database that a restore closed and did not live to swap. Anything else is found out by whoever connects.
+fn reopen(owner: &str) {
+    if matches!(backup::repair(owner), Ok(Repaired::Opened)) {
+        tracing::warn!("A restore was cut short before its swap: the database takes connections again.");
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use plimsoll_core_domain::{StoreError, StoreErrorKind};
+use plimsoll_reliability::backup::BackupError;
 use plimsoll_storage::migrate::MigrateError;
 use plimsoll_storage::platform::keys::KeysError;
 use plimsoll_storage::private_postgres;
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error("the database: {0}")]
     Store(#[from] StoreError),
+    /// A backup or restore.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The paper broker does not start.
     #[error("the paper broker: {0}")]
     Paper(#[from] plimsoll_paper_broker::StartError),
@@ -92,13 +96,17 @@ impl StartError {
         let store = |error: &StoreError| if error.kind() == StoreErrorKind::Unavailable { 3 } else { 1 };
         match self {
             Self::Store(error)
+            | Self::Backup(BackupError::Store(error))
             | Self::Migrate(MigrateError::Store(error))
             | Self::Keys(KeysError::Store(error)) => store(error),
             Self::Paper(plimsoll_paper_broker::StartError::Store(error)) => store(error),
             Self::Paper(plimsoll_paper_broker::StartError::Migrate(MigrateError::Store(error))) => {
                 store(error)
             }
-            Self::Migrate(MigrateError::Failed { .. }) | Self::System { .. } | Self::Refused(_) => 1,
+            Self::Migrate(MigrateError::Failed { .. })
+            | Self::System { .. }
+            | Self::Backup(_)
+            | Self::Refused(_) => 1,
             _ => 2,
         }
     }

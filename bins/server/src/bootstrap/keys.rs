@@ -63,6 +63,27 @@ where
     })
 }
 
+/// As [`key_ring`], without a database: how a pass phrase becomes the key, a backup says.
+///
+/// # Errors
+/// A key is refused, or a pass phrase is one without `stretching`.
+pub fn key_ring_of_backup<R>(
+    settings: &KeySettings,
+    data_dir: &Path,
+    stretching: Option<Stretching>,
+    rng: &mut R,
+) -> Result<KeyRing, StartError>
+where
+    R: CryptoRng + ?Sized,
+{
+    ring_of(settings, data_dir, rng, |_| {
+        stretching.ok_or_else(|| {
+            let why = "ENCRYPTION_KEY is a pass phrase, and no backup here says how it becomes the key";
+            StartError::Refused(why.to_owned())
+        })
+    })
+}
+
 fn ring_of<R>(
     settings: &KeySettings,
     data_dir: &Path,

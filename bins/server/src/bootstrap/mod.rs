@@ -13,6 +13,6 @@ pub use database::Databases;
 pub use error::StartError;
 pub(crate) use error::root_cause;
 pub use hardening::harden;
-pub use keys::{Settle, generate_key, key_ring};
+pub use keys::{Settle, generate_key, key_ring, key_ring_of_backup};
 pub use paper::start_paper_broker;
 pub use progress::Progress;

@@ -115,6 +115,12 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Backups of the database
+    Backup {
+        /// What to do.
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
     /// Jobs that were given up
     DeadLetters {
         /// What to do.
@@ -271,6 +277,102 @@ pub enum AuditCommand {
         /// A checkpoint as the server's log once told of it: it must be there still
         #[arg(long, value_name = "NUMBER:DIGEST")]
         anchor: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with backups.
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Make one, and read it back
+    Create {
+        /// What to remember about it, in at most 200 characters
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        description: String,
+        /// Keep it until it is unpinned
+        #[arg(long)]
+        pin: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print all, newest first; needs no database
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read one whole and check every chunk, row count and checksum; needs no database
+    Verify {
+        /// Its name, or a file anywhere
+        backup: String,
+        /// Also restore it into a database of its own, look at that, and drop it
+        #[arg(long)]
+        rehearse: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace the database by what it was at a backup; what is live now is kept for seven days
+    Restore {
+        /// The backup's name
+        name: String,
+        /// The database's name, to say that it is meant
+        #[arg(long, value_name = "DATABASE")]
+        confirm: String,
+        /// Do not back up first what is live: only where that cannot be read any more
+        #[arg(long)]
+        without_safety_backup: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Restore the newest verified backup at or before a time: exit code 3 when the gap was not accepted
+    RestoreTo {
+        /// Such as 2026-11-24T09:30:00Z
+        time: DateTime<Utc>,
+        /// Accept that what was written between the backup and that time is not restored
+        #[arg(long)]
+        accept_gap: bool,
+        /// The database's name, to say that it is meant
+        #[arg(long, value_name = "DATABASE")]
+        confirm: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back the last restore of the last seven days
+    Undo {
+        /// The database's name, to say that it is meant
+        #[arg(long, value_name = "DATABASE")]
+        confirm: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the jobs that came with a restore and wait, or let those of some kinds run
+    Release {
+        /// Kinds of jobs
+        kinds: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep one whatever its age
+    Pin {
+        /// Its name
+        name: String,
+        /// Let it age again instead
+        #[arg(long)]
+        off: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete what is older than BACKUP_RETENTION_DAYS or more than MAX_BACKUPS
+    Cleanup {
         /// As JSON
         #[arg(long)]
         json: bool,

@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod backup;
 mod check;
 mod dead_letters;
 mod health;
@@ -17,8 +18,8 @@ mod user;
 mod user_admin;
 
 pub use args::{
-    AuditCommand, Cli, Command, ConfigCommand, DeadLettersCommand, GlobalArgs, ImportArgs, KeyCommand,
-    OneUser, OneUserCommand, ReconcileArgs, RiskCommand, RiskScope, UserCommand, WhichLetters,
+    AuditCommand, BackupCommand, Cli, Command, ConfigCommand, DeadLettersCommand, GlobalArgs, ImportArgs,
+    KeyCommand, OneUser, OneUserCommand, ReconcileArgs, RiskCommand, RiskScope, UserCommand, WhichLetters,
 };
 
 use clap::CommandFactory;
@@ -103,6 +104,10 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Stop> {
         Command::Audit { command: AuditCommand::Verify { anchor, json } } => {
             let settings = settings(global, environment, Purpose::Serve)?;
             Ok(audit::verify(&settings, environment, anchor.as_deref(), json)?)
+        }
+        Command::Backup { command } => {
+            let settings = settings(global, environment, Purpose::Serve)?;
+            Ok(backup::run(&settings, environment, command)?)
         }
         Command::DeadLetters { command } => {
             let settings = settings(global, environment, Purpose::Serve)?;

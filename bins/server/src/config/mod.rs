@@ -14,7 +14,8 @@ pub use names::{KNOWN, Kind, Known, known, nearest_name};
 pub use parse::{duration, order_rate, origin, show_duration};
 pub use read::{Loaded, Purpose, load};
 pub use settings::{
-    AlpacaAccount, BrokerSettings, DatabaseSettings, KeySettings, Limits, Market, Profile, Settings,
+    AlpacaAccount, BackupSettings, BrokerSettings, DatabaseSettings, KeySettings, Limits, Market, Profile,
+    Settings,
 };
 pub use show::{Shown, show};
 pub use source::Flags;

@@ -116,10 +116,10 @@ pub const KNOWN: &[Known] = &[
     unset("SMTP_CA_PATH"),
     unset("WEBHOOK_ALLOW_NETS"),
     unset("WEBHOOK_CA_PATH"),
-    later("BACKUP_DIR"),
-    later("BACKUP_SCHEDULE"),
-    later("BACKUP_RETENTION_DAYS"),
-    later("MAX_BACKUPS"),
+    unset("BACKUP_DIR"),
+    plain("BACKUP_SCHEDULE", "daily@03:15"),
+    plain("BACKUP_RETENTION_DAYS", "30"),
+    plain("MAX_BACKUPS", "100"),
     later("BACKUP_ON_SHUTDOWN"),
 ];
 

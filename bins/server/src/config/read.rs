@@ -13,6 +13,7 @@ use plimsoll_crypto::{KeyForm, MasterKeyError, OsRandom};
 use plimsoll_observability::config_report::{ConfigReport, Finding, Origin, Severity, Verdict};
 use plimsoll_observability::logging::{LogFormat, parse_level};
 use plimsoll_reliability::Timings;
+use plimsoll_reliability::backup::Retention;
 use rust_decimal::Decimal;
 use secrecy::SecretString;
 
@@ -20,9 +21,11 @@ use super::environment::Environment;
 use super::names::known;
 use super::parse;
 use super::settings::{
-    AlpacaAccount, BrokerSettings, DatabaseSettings, KeySettings, Limits, Market, Profile, Settings,
+    AlpacaAccount, BackupSettings, BrokerSettings, DatabaseSettings, KeySettings, Limits, Market, Profile,
+    Settings,
 };
 use super::source::{Flags, Given, gather};
+use crate::backup::BackupSchedule;
 
 const LIVE_HOST: &str = "://api.alpaca.markets";
 /// Fewest characters of a shared secret: as many as of a pass phrase.
@@ -115,6 +118,7 @@ impl Reader<'_> {
             }),
             limits: limits?,
             audit_retention: self.value("AUDIT_RETENTION", parse::audit_retention)?,
+            backup: self.backup(profile)?,
             timings,
             warned_of: Vec::new(),
             time_scale,
@@ -284,6 +288,17 @@ impl Reader<'_> {
                 self.number("DB_POOL_CONTROL", 2, LONGEST_POOL)?,
             ],
         })
+    }
+
+    fn backup(&mut self, profile: Profile) -> Option<BackupSettings> {
+        // to try it out, a backup may come every second
+        let shortest = Duration::from_secs(if profile == Profile::Development { 1 } else { 60 });
+        let dir = self.optional("BACKUP_DIR", path);
+        let schedule = self.value("BACKUP_SCHEDULE", |text| BackupSchedule::parse(text, shortest));
+        let days = self.number("BACKUP_RETENTION_DAYS", 1, 36_500);
+        let most = self.number("MAX_BACKUPS", 1, 100_000);
+        let retention = Retention::new(days?, most?)?;
+        Some(BackupSettings { dir, schedule: schedule?, retention })
     }
 
     fn broker(&mut self) -> Option<BrokerSettings> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plimsoll_api::proxies::TrustedProxies;
@@ -13,9 +13,11 @@ use plimsoll_core_domain::order::Environment as BrokerEnvironment;
 use plimsoll_crypto::passwords::HashParams;
 use plimsoll_observability::logging::LogFormat;
 use plimsoll_reliability::Timings;
+use plimsoll_reliability::backup::Retention;
 use rust_decimal::Decimal;
 use secrecy::SecretString;
 
+use crate::backup::BackupSchedule;
 use crate::mail::SmtpSettings;
 
 /// For whom the server runs.
@@ -81,12 +83,33 @@ pub struct Settings {
     pub limits: Limits,
     /// `AUDIT_RETENTION`; `None`: audit entries stay for ever.
     pub audit_retention: Option<Duration>,
+    /// Backups of the platform's database.
+    pub backup: BackupSettings,
     /// Every duration of the reliable parts, `SHUTDOWN_TIMEOUT` and `TIME_SCALE` worked in.
     pub timings: Timings,
     /// The settings that warnings are about.
     pub warned_of: Vec<String>,
     /// `TIME_SCALE`: the pace of [`Settings::timings`]; 1 in production.
     pub time_scale: f64,
+}
+
+/// Backups.
+#[derive(Clone, Debug)]
+pub struct BackupSettings {
+    /// `BACKUP_DIR`; `None`: a folder of the data folder.
+    pub dir: Option<PathBuf>,
+    /// `BACKUP_SCHEDULE`.
+    pub schedule: BackupSchedule,
+    /// `BACKUP_RETENTION_DAYS`, `MAX_BACKUPS`.
+    pub retention: Retention,
+}
+
+impl BackupSettings {
+    /// The folder of backups.
+    #[must_use]
+    pub fn folder(&self, data_dir: &Path) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| data_dir.join("backups"))
+    }
 }
 
 /// Where rows are kept.

@@ -223,7 +223,8 @@ fn a_file_that_is_no_toml_is_not_quoted() {
 
 #[test]
 fn settings_of_later_features_are_known_and_said_to_do_nothing() {
-    let loaded = read(&Flags::default(), &[("WEBHOOK_USER", "ann@example.com"), ("BACKUP_SCHEDULE", "off")]);
+    let loaded =
+        read(&Flags::default(), &[("WEBHOOK_USER", "ann@example.com"), ("BACKUP_ON_SHUTDOWN", "yes")]);
     assert_eq!(loaded.report.verdict(), Verdict::Warnings);
     assert!(loaded.report.to_string().contains("WEBHOOK_USER"));
     assert!(loaded.settings.is_some());
@@ -331,4 +332,19 @@ fn documented_settings_are_known() {
             assert!(known(setting).is_some(), "{word} is documented and not known");
         }
     }
+}
+
+#[test]
+fn backups_are_kept_for_a_while_and_never_for_none() {
+    let backup = |variables: &[_]| read(&Flags::default(), variables).settings.unwrap().backup;
+    let default = backup(&[]);
+    assert_eq!(default.schedule.to_string(), "daily@03:15");
+    assert_eq!(default.retention, plimsoll_reliability::backup::Retention::default());
+    assert_eq!(default.folder("/data".as_ref()), std::path::Path::new("/data/backups"));
+    let other = backup(&[("BACKUP_DIR", "/elsewhere"), ("BACKUP_SCHEDULE", "off"), ("MAX_BACKUPS", "7")]);
+    assert_eq!(other.folder("/data".as_ref()), std::path::Path::new("/elsewhere"));
+    assert_eq!(other.schedule, crate::backup::BackupSchedule::Off);
+    the_error(&[("BACKUP_RETENTION_DAYS", "0")], &["BACKUP_RETENTION_DAYS", "from 1"]);
+    the_error(&[("MAX_BACKUPS", "-1")], &["MAX_BACKUPS", "from 1"]);
+    the_error(&[("BACKUP_SCHEDULE", "hourly")], &["BACKUP_SCHEDULE", "daily@03:15"]);
 }

@@ -19,6 +19,7 @@ use plimsoll_crypto::passwords::Passwords;
 use plimsoll_crypto::{KeyForm, KeyRing, OsRandom};
 use plimsoll_observability::health::{DiskCheck, HealthRegistry, Importance, MemoryCheck};
 use plimsoll_observability::process::sample;
+use plimsoll_reliability::backup::BackupFolder;
 use plimsoll_reliability::shutdown::Shutdown;
 use plimsoll_reliability::webhooks::{Guard, SendLimits, Sender};
 use plimsoll_storage::PoolKind;
@@ -26,6 +27,7 @@ use plimsoll_storage::platform::keys::PlatformKeys;
 use secrecy::ExposeSecret;
 
 use self::brokers::Brokers;
+use crate::backup::Backups;
 use crate::bootstrap::{Databases, Progress, Settle, StartError, is_locked, key_ring, prepare};
 use crate::config::{Environment, Profile, Settings};
 use crate::demo::{self, DemoBroker, DemoDatabase, DemoLogins};
@@ -78,6 +80,14 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
 
     let ring = unlocked(settings, &databases, &data_dir)?;
     progress.step(&told_of_key(settings, &ring));
+    let backups = Backups {
+        folder: BackupFolder::open(&settings.backup.folder(&data_dir))?,
+        owner: databases.owner.clone(),
+        ring: ring.clone(),
+        retention: settings.backup.retention,
+        disk: databases.files().map(Path::to_owned),
+    };
+    backups.recover()?;
     let brokers = Brokers::open(settings, &databases)?;
     if let Some(paper) = &brokers.paper {
         progress.step(&format!("paper broker answers at {}", paper.url()));
@@ -133,6 +143,7 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
             seed: Some(seed),
             // Whoever has the data folder has its private database for itself.
             alone: databases.private_server().is_some(),
+            backups: Some((Arc::new(backups), settings.backup.schedule)),
         },
         &shutdown,
     )?;

@@ -41,6 +41,7 @@ use uuid::Uuid;
 use self::announce::{Announcer, Hearer};
 use self::ids::SystemIds;
 pub(crate) use self::ids::{new_order_id, random_id, random_seed};
+use crate::backup::{self, BackupJobParts, BackupSchedule, Backups, Desk};
 use crate::mail::{self, MailParts, Postman};
 use crate::operations::{OwnParts, Watched, with_own_parts};
 use crate::outbound::{self, OutboundParts};
@@ -99,6 +100,8 @@ pub struct ServiceParts {
     pub seed: Option<SeedKeys>,
     /// No other instance can be running on this database.
     pub alone: bool,
+    /// Backups, and when they are made by themselves.
+    pub backups: Option<(Arc<Backups>, BackupSchedule)>,
 }
 
 /// Why the service does not start.
@@ -229,6 +232,11 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
         ids: Arc::new(SystemIds(Arc::clone(&clock))),
         submit_within: parts.api.submit_within,
     })?;
+    let desk = parts.backups.as_ref().map(|(backups, _)| Desk::new(Arc::clone(backups), Arc::clone(&clock)));
+    let backups = parts
+        .backups
+        .map(|(backups, schedule)| backup::start(BackupJobParts { job: job.clone(), backups, schedule }))
+        .transpose()?;
     let upkeep = upkeep::start(UpkeepParts {
         job,
         policy: Arc::clone(&parts.api.policy),
@@ -238,7 +246,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let on_logout_hub = hub.clone();
     let passwords = Passwords::new(parts.hash_params, &mut OsRandom)
         .map_err(|why| ServiceError::Hashing(why.to_string()))?;
-    let state = web::Data::new(AppState::new(
+    let state = AppState::new(
         Parts {
             db: http_db.clone(),
             clock: Arc::clone(&clock),
@@ -257,7 +265,11 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
             }),
         },
         parts.api,
-    ));
+    );
+    let state = web::Data::new(match desk {
+        Some(desk) => state.with_backups(Arc::new(desk)),
+        None => state,
+    });
     let sockets =
         web::Data::new(WebSockets::new(hub, Arc::new(SessionAuthenticator(state.clone())), parts.sockets));
     logins.serve(state.clone(), sockets.clone());
@@ -303,7 +315,10 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     }
     shutdown.step(Phase::Background, "jobs and order streams", move |limit| {
         let began = Instant::now();
-        signals.stop(limit / 2);
+        if let Some(backups) = backups {
+            backups.stop(limit / 2);
+        }
+        signals.stop(limit.saturating_sub(began.elapsed()) / 2);
         outbound.stop(limit.saturating_sub(began.elapsed()) / 2);
         mails.stop(limit.saturating_sub(began.elapsed()));
         upkeep.stop(limit.saturating_sub(began.elapsed()));

@@ -32,7 +32,7 @@ use crate::service::random_id;
 use crate::workers::JobParts;
 
 /// The queue of these jobs.
-const QUEUE: &str = "upkeep";
+pub(crate) const QUEUE: &str = "upkeep";
 /// Threads that do them.
 const THREADS: usize = 1;
 /// Transactions of one sweep; what is left waits for the next slot.

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod asyncapi;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod broker;
 pub mod dev;
 pub mod events;

@@ -7,6 +7,7 @@ mod admin_users;
 mod api_tokens;
 mod audit;
 mod audit_coverage;
+mod backups;
 mod basics;
 mod broker;
 mod callers;

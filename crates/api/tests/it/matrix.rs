@@ -177,6 +177,16 @@ const ROUTES: &[(&str, &str, Serves, &str)] = &[
     ("post", "/admin/users/{id}/logout", ProvenAdmins, "{}"),
     ("post", "/admin/users/logout", ProvenAdmins, "{}"),
     ("post", "/admin/users/{id}/reset-2fa", ProvenAdmins, "{}"),
+    ("get", "/backup/list", ProvenAdmins, ""),
+    ("get", "/backup/jobs/{id}", ProvenAdmins, ""),
+    ("post", "/backup/create", ProvenAdmins, "{}"),
+    ("post", "/backup/verify/{name}", ProvenAdmins, "{}"),
+    ("post", "/backup/restore/{name}", ProvenAdmins, r#"{"confirm":"x"}"#),
+    ("post", "/backup/restore-to", ProvenAdmins, r#"{"time":"2026-01-01T00:00:00Z","confirm":"x"}"#),
+    ("post", "/backup/undo", ProvenAdmins, r#"{"confirm":"x"}"#),
+    ("post", "/backup/release", ProvenAdmins, r#"{"kinds":[]}"#),
+    ("post", "/backup/cleanup", ProvenAdmins, ""),
+    ("patch", "/backup/{name}", ProvenAdmins, r#"{"pinned":true}"#),
 ];
 
 /// Who calls.

@@ -257,7 +257,8 @@ impl World {
         };
         change(&mut settings);
         let allowed_origins = settings.cors_origins.iter().chain([&url]).cloned().collect();
-        let state = web::Data::new(AppState::new(parts, settings));
+        let desk = Arc::new(crate::backups::FakeDesk::default());
+        let state = web::Data::new(AppState::new(parts, settings).with_backups(desk));
         let authenticator = Arc::new(SessionAuthenticator(state.clone()));
         let sockets = web::Data::new(WebSockets::new(
             hub,

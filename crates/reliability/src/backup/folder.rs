@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -17,9 +17,9 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
 use plimsoll_crypto::stream::CHUNK;
-use plimsoll_crypto::{CryptoRng, KeyRing, SecretKey};
+use plimsoll_crypto::{CryptoRng, KeyRing, SecretKey, Stretching};
 
-use super::read::{read_header, read_into, verify_file};
+use super::read::{read_header, read_into, read_stretching, verify_file};
 use super::retention::{Kept, Retention, expired};
 use super::write::write_file;
 use super::{
@@ -327,6 +327,48 @@ impl BackupFolder {
             }
         }
         Ok(cleaned)
+    }
+
+    /// Keeps a note in the folder, instead of what it said before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_note(&self, name: &str, text: &str) -> Result<(), BackupError> {
+        write_durably(&self.root.join(name), text.as_bytes())
+    }
+
+    /// A note of [`write_note`](Self::write_note).
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_note(&self, name: &str) -> Result<Option<String>, BackupError> {
+        match fs::read_to_string(self.root.join(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(BackupError::Io { what: "reading a note in the backup folder", source }),
+        }
+    }
+
+    /// When the folder was made, where the file system says that.
+    #[must_use]
+    pub fn made_at(&self) -> Option<DateTime<Utc>> {
+        fs::metadata(&self.root).and_then(|found| found.created()).ok().map(DateTime::from)
+    }
+
+    /// How a pass phrase became the key of the newest file that says so: for whoever has no database to ask.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn stretching(&self) -> Result<Option<Stretching>, BackupError> {
+        let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for file in self.files()?.iter().filter(|file| file.ends_with(".plmb")) {
+            let path = self.root.join(file);
+            if let Ok(changed) = fs::symlink_metadata(&path).and_then(|found| found.modified()) {
+                files.push((changed, path));
+            }
+        }
+        files.sort();
+        Ok(files.iter().rev().find_map(|(_, path)| read_stretching(path).ok().flatten()))
     }
 
     fn check_room(&self) -> Result<(), BackupError> {

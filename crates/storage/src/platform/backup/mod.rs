@@ -21,4 +21,4 @@ pub use names::{UNDO_DAYS, can_undo, pre_name, pre_taken_at, scratch_name};
 pub use rest::{HeldJobs, Released, put_to_rest};
 pub use scratch::{OtherDatabase, Scratch, database_bytes, drop_database, may_restore, other_databases};
 pub use snapshot::Snapshot;
-pub use swap::{Repaired, repair, swap};
+pub use swap::{Repaired, open_database, repair, swap};

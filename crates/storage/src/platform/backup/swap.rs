@@ -65,13 +65,35 @@ pub fn swap(owner: &str, copy: &str, before: &str, comment: &str) -> Result<(), 
         )
         .map_err(BackupError::from)
     });
-    swapped.inspect_err(|_| {
-        let undone = run(&mut conn, "ROLLBACK").and_then(|()| open(&mut conn, &live, true));
-        if let Err(error) = undone {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "The database could not be opened again; the next start tries once more.");
-        }
-    })
+    let Err(error) = swapped else { return Ok(()) };
+    // a connection that was lost in the commit: the names tell
+    if is_swapped(owner, copy, before).unwrap_or(false) {
+        return Ok(());
+    }
+    if let Err(error) = run(&mut conn, "ROLLBACK").and_then(|()| open(&mut conn, &live, true)) {
+        let error: &dyn std::error::Error = &error;
+        tracing::error!(error, "The database could not be opened again; the next start tries once more.");
+    }
+    Err(error)
+}
+
+fn is_swapped(owner: &str, copy: &str, before: &str) -> Result<bool, StoreError> {
+    let (copy, before) = (quote_text(copy), quote_text(before));
+    let query = format!(
+        "SELECT count(*) FILTER (WHERE datname = {before}) - count(*) FILTER (WHERE datname = {copy}) AS number \
+         FROM pg_database"
+    );
+    Ok(number(&mut maintenance(owner)?, &query)? == 1)
+}
+
+/// Lets a database beside the live one take connections, or not: what was live before a swap takes none.
+///
+/// # Errors
+/// The server refuses.
+pub fn open_database(owner: &str, name: &str, open: bool) -> Result<(), BackupError> {
+    let mut conn = maintenance(owner)?;
+    let name = quote_identifier(name);
+    Ok(run(&mut conn, &format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS {open}"))?)
 }
 
 /// Ends all sessions on the databases.
