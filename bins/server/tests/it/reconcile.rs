@@ -1,7 +1,6 @@
 //! Comparisons with the broker as an owner and an operator ask for them, on a whole demonstration; and their metrics.
 
 use std::process::Output;
-use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{TestDb, free_port};
 use reqwest::{Method, StatusCode};
@@ -9,8 +8,6 @@ use serde_json::{Value, json};
 
 use crate::config::{plimsoll, stderr, stdout};
 use crate::demo::{Client, Demo};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn post(client: &Client, path: &str) -> (StatusCode, Value) {
     let (status, body, _) = client.send(Method::POST, path, None, Some("{}".to_owned())).await.unwrap();
@@ -93,6 +90,8 @@ fn without_a_server_the_wish_is_kept_and_waiting_for_it_ends() {
     database.execute(
         "INSERT INTO users (email, email_folded, password_hash) VALUES ('ann@example.com', 'ann@example.com', 'x')",
     );
+    database
+        .execute("INSERT INTO audit_head (chain, mac) SELECT id, decode(repeat('00', 32), 'hex') FROM users");
     database.execute(
         "INSERT INTO accounts (user_id, broker, environment, created_at, updated_at) \
          SELECT id, 'alpaca', 'paper', now(), now() FROM users",
@@ -102,11 +101,9 @@ fn without_a_server_the_wish_is_kept_and_waiting_for_it_ends() {
          state, version, created_at, updated_at) \
          SELECT id, 'alpaca', 'paper', 'abcd', '0123456789abcdef', 'x', 'x', 'valid', 1, now(), now() FROM users",
     );
-    let began = Instant::now();
     let waited = alone(&["--wait", "--timeout", "1"], &database);
     assert_eq!(waited.status.code(), Some(3), "{}", stderr(&waited));
     assert!(stdout(&waited).contains("does a server run?"), "{}", stdout(&waited));
-    assert!(began.elapsed() < PATIENCE);
     let rows = database.rows("SELECT status FROM reconciliation_runs");
     assert_eq!(rows, [json!({ "status": "queued" })]);
     let refused = database.rows("SELECT count(*)::bigint AS n FROM jobs WHERE kind = 'reconcile'");
