@@ -11,12 +11,13 @@ use plimsoll_api::signals::act::{
 use plimsoll_api::signals::facts::{Facts, NoFacts, asked, known};
 use plimsoll_api::state::IdSource;
 use plimsoll_auth::{Act, ClientInfo};
-use plimsoll_core_domain::Clock;
 use plimsoll_core_domain::signals::{Reason, Refusal};
+use plimsoll_core_domain::{Clock, UserId};
 use plimsoll_reliability::jobs::{Handler, Job, JobContext, JobFailure, Settled, Settlement, Workers};
 use plimsoll_storage::platform::orders::ClientOrderIds;
 use plimsoll_storage::platform::signals::{InboundHook, Outcome, PendingSignal};
 use plimsoll_storage::{Db, Tx};
+use uuid::Uuid;
 
 use crate::workers::JobParts;
 
@@ -61,10 +62,13 @@ struct ActOnSignal {
     submit_within: (TimeDelta, TimeDelta),
 }
 
+/// An order that waits for its market to open is looked at so many times more seldom than one that fills at once.
+const SLOWEST: u32 = 20;
+
 /// How a look at a signal ends.
 enum Next {
     Decided,
-    LookAgain,
+    LookAgain(Duration),
     /// Once the broker was asked for a price.
     Ask,
 }
@@ -101,9 +105,17 @@ impl ActOnSignal {
         if !hook.settings.enabled {
             return Some(Refusal::new(Reason::HookDisabled, "the hook was switched off meanwhile"));
         }
+        if !signal.user_active {
+            return Some(Refusal::new(Reason::AccountDisabled, "the owner was disabled meanwhile"));
+        }
         let timings = context.timings();
-        let within = if signal.order.is_some() { timings.signal_reversal } else { timings.signal_act };
-        let deadline = signal.received_at + TimeDelta::from_std(within).unwrap_or(TimeDelta::MAX);
+        // the second order's time runs from the end of the first one, which may wait for its market to open
+        let (within, since) = match (signal.order, signal.closed_at) {
+            (None, _) => (timings.signal_act, signal.received_at),
+            (Some(_), Some(closed_at)) => (timings.signal_reversal, closed_at),
+            (Some(_), None) => return None,
+        };
+        let deadline = since + TimeDelta::from_std(within).unwrap_or(TimeDelta::MAX);
         (self.clock.now() > deadline)
             .then(|| Refusal::new(Reason::TooLate, format!("{} s have passed", within.as_secs())))
     }
@@ -134,6 +146,7 @@ impl Handler<Db> for ActOnSignal {
             Err(why) => {
                 tracing::error!(%why, signal.id = %id, hook.id = %hook_id, %received_at, "A stored signal does not read.");
                 return context.settle_with(|tx| {
+                    self.unfollowed(tx, user, id, &why)?;
                     let outcome = Outcome { refusal: Some(why.clone()), ..Outcome::default() };
                     tx.settle_signal(user, id, &outcome, self.clock.now())?;
                     Ok(Settlement::Done)
@@ -185,12 +198,13 @@ impl ActOnSignal {
             tx.lock_trading_account(user)?;
             let next = match tx.pending_signal(user, asked_for.signal)? {
                 None => Next::Decided,
-                Some(signal) => self.act(tx, asked_for, &signal, facts)?,
+                Some(signal) => self.act(tx, asked_for, &signal, facts, context.timings().signal_look)?,
             };
             let settlement = match next {
                 Next::Decided => Settlement::Done,
                 Next::Ask if !asked => return Ok(None),
-                Next::Ask | Next::LookAgain => Settlement::Snooze { after: context.timings().signal_look },
+                Next::Ask => Settlement::Snooze { after: context.timings().signal_look },
+                Next::LookAgain(after) => Settlement::Snooze { after },
             };
             context.settle(tx, settlement).map(Some)
         })
@@ -202,6 +216,7 @@ impl ActOnSignal {
         asked: &Asked,
         signal: &PendingSignal,
         facts: &Result<Facts, Refusal>,
+        look: Duration,
     ) -> Result<Next, JobFailure> {
         let ids = &*self.client_order_ids;
         let decision = match (facts, signal.order.zip(signal.target)) {
@@ -209,10 +224,34 @@ impl ActOnSignal {
             (Ok(facts), Some(second)) => decide_next(tx, asked, facts, second, ids)?,
             (Ok(facts), None) => decide(tx, asked, facts, ids)?,
         };
+        if let Decision::Made { outcome: Outcome { refusal: Some(refusal), .. }, .. } = &decision {
+            self.unfollowed(tx, asked.hook.user, asked.signal, refusal)?;
+        }
+        let waits = signal
+            .ordered_at
+            .map_or(Duration::ZERO, |at| (asked.act.at - at).to_std().unwrap_or_default() / SLOWEST);
         Ok(match decision {
             Decision::Made { outcome, .. } if !outcome.pending => Next::Decided,
-            Decision::Made { .. } | Decision::Later => Next::LookAgain,
+            Decision::Made { .. } | Decision::Later => Next::LookAgain(waits.clamp(look, look * SLOWEST)),
             Decision::Ask => Next::Ask,
         })
+    }
+
+    /// The sender was told that the signal is taken: its owner hears that it is not followed, or not to its end.
+    fn unfollowed(
+        &self,
+        tx: &mut Tx<'_>,
+        user: UserId,
+        signal: Uuid,
+        refusal: &Refusal,
+    ) -> Result<(), JobFailure> {
+        if refusal.reason == Reason::Superseded {
+            return Ok(());
+        }
+        let (detail, reason) = (&refusal.detail, refusal.reason.as_str());
+        let message =
+            format!("signal {signal} was taken and is not followed to its end: {detail} ({reason})");
+        tx.tell_unfollowed(user, &message, self.clock.now())?;
+        Ok(())
     }
 }

@@ -117,3 +117,114 @@ async fn a_silent_hook_is_told_of() {
     until("the owner is told again", async || world.database.count(alerts) > 1).await;
     world.finish().await;
 }
+
+/// A signal with these fields beside secret and symbol; accepted.
+async fn signal(world: &World, hook: &Hook, mut fields: Value) -> Value {
+    fields["secret"] = json!(hook.secret);
+    fields["ticker"] = json!("SPY");
+    let request = world.http.post(format!("{}{}", world.url(0), hook.door)).body(fields.to_string());
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap();
+    assert_eq!(status, 202, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn open_orders(world: &World) -> i64 {
+    world.database.count("orders WHERE closed_at IS NULL")
+}
+
+/// What was opened with exits can be closed by its hook: they make way.
+#[tokio::test]
+async fn an_exit_clears_the_exits_of_its_own_entry() {
+    let (world, desk) = World::with_one(Setup::default()).await;
+    let hook = hook(&world, &desk).await;
+    let entry = json!({ "id": "a", "action": "buy", "quantity": 3, "price": 100,
+        "takeProfit": { "price": 100_000 }, "stopLoss": { "price": 1 } });
+    signal(&world, &hook, entry).await;
+    until("3 are held and both exits stand", async || held(&world) == "3" && open_orders(&world) == 2).await;
+    signal(&world, &hook, json!({ "id": "b", "action": "exit" })).await;
+    until("nothing is held and nothing stands", async || held(&world) == "0" && open_orders(&world) == 0)
+        .await;
+    let sold = "orders WHERE side = 'sell' AND status = 'filled' AND role = 'entry'";
+    assert_eq!(world.database.count(sold), 1);
+    world.finish().await;
+}
+
+/// An entry that rests at a price does not fill later, against where the sender wants to stand now.
+#[tokio::test]
+async fn a_target_takes_back_what_the_hook_still_has_resting() {
+    let (world, desk) = World::with_one(Setup::default()).await;
+    let hook = hook(&world, &desk).await;
+    let resting = json!({ "id": "a", "action": "buy", "quantity": 1, "orderType": "limit", "limitPrice": "1", "tif": "gtc" });
+    signal(&world, &hook, resting).await;
+    until("it rests", async || world.database.count("orders WHERE status IN ('new', 'accepted')") == 1).await;
+    signal(&world, &hook, json!({ "id": "b", "action": "buy", "position": "long", "position_size": 2 }))
+        .await;
+    until("2 are held and nothing rests", async || held(&world) == "2" && open_orders(&world) == 0).await;
+    assert_eq!(world.database.count("orders WHERE status = 'canceled'"), 1);
+    world.finish().await;
+}
+
+/// The last word counts: whoever says "exit" while the second order of a reversal is still to come ends flat, and so does
+/// a plain order that reverses.
+#[tokio::test]
+async fn a_later_signal_ends_what_an_earlier_one_has_still_to_come() {
+    let (world, desk) = World::with_one(Setup::default()).await;
+    let hook = hook(&world, &desk).await;
+    signal(&world, &hook, json!({ "id": "a", "action": "buy", "quantity": 4 })).await;
+    until("4 are held", async || held(&world) == "4").await;
+    // the first order of each reversal stays open at the broker until the exit has come
+    for (id, reversal) in [
+        ("b", json!({ "action": "short", "quantity": 4 })),
+        ("c", json!({ "action": "sell", "quantity": 9 })),
+    ] {
+        let slow = json!({ "id": id, "match": { "method": "POST", "path": "/orders" }, "action": "delay", "ms": 3_000 });
+        world.broker.fault(slow).await;
+        let mut fields = reversal;
+        fields["id"] = json!(id);
+        signal(&world, &hook, fields).await;
+        let exit = json!({ "id": format!("{id}-exit"), "action": "exit" });
+        signal(&world, &hook, exit).await;
+        world.broker.heal().await;
+        until("it is flat and nothing is to come", async || {
+            held(&world) == "0"
+                && open_orders(&world) == 0
+                && world.database.count("signals WHERE pending") == 0
+        })
+        .await;
+        let log = world.database.rows(
+            "SELECT reason, pending, next_order_id FROM signals WHERE action = 'sell' ORDER BY id DESC LIMIT 1",
+        );
+        assert_eq!(
+            (&log[0]["reason"], &log[0]["next_order_id"]),
+            (&json!("superseded"), &Value::Null),
+            "{log:?}"
+        );
+        signal(&world, &hook, json!({ "id": format!("{id}-again"), "action": "buy", "quantity": 4 })).await;
+        until("4 are held again", async || held(&world) == "4").await;
+    }
+    world.finish().await;
+}
+
+/// Whoever was told that a signal is taken hears why it was not followed to its end.
+#[tokio::test]
+async fn the_owner_hears_of_half_a_reversal() {
+    let (world, desk) = World::with_one(Setup::default()).await;
+    let hook = hook(&world, &desk).await;
+    signal(&world, &hook, json!({ "id": "a", "action": "buy", "quantity": 4 })).await;
+    until("4 are held", async || held(&world) == "4").await;
+    let slow = json!({ "id": "slow", "match": { "method": "POST", "path": "/orders" }, "action": "delay", "ms": 2_000 });
+    world.broker.fault(slow).await;
+    signal(&world, &hook, json!({ "id": "b", "action": "short", "quantity": 4 })).await;
+    let off = Some(json!({ "enabled": false }).to_string());
+    let changed = desk.send(&world.url(0), Method::PATCH, &hook.path, None, off).await.unwrap();
+    assert_eq!(changed.status, 200, "{changed:?}");
+    world.broker.heal().await;
+    let alerts =
+        "stream_event WHERE kind = 'system_alert' AND payload LIKE '%not followed to its end%hook_disabled%'";
+    until("the owner is told", async || world.database.count(alerts) == 1).await;
+    assert_eq!(world.database.count("signals WHERE pending"), 0);
+    assert_eq!(held(&world), "0", "the other side was not opened");
+    world.finish().await;
+}

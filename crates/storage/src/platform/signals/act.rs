@@ -5,6 +5,8 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Numeric, Text, Timestamptz, Uuid
 use diesel::{OptionalExtension, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::signals::{Place, Reason};
+use plimsoll_core_domain::stream::{EventKind, StreamId};
+use plimsoll_core_domain::views::json;
 use plimsoll_core_domain::{AccountId, OrderId, StoreError, Symbol, UserId};
 use plimsoll_reliability::submit::CANCEL_ORDER;
 use rust_decimal::Decimal;
@@ -13,6 +15,7 @@ use uuid::Uuid;
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
+use crate::platform::orders::event;
 
 /// How things stand for a symbol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,12 @@ pub struct PendingSignal {
     pub target: Option<Decimal>,
     /// Its first order.
     pub order: Option<OrderId>,
+    /// When that was accepted.
+    pub ordered_at: Option<DateTime<Utc>>,
+    /// When that ended.
+    pub closed_at: Option<DateTime<Utc>>,
+    /// Its owner is not disabled.
+    pub user_active: bool,
 }
 
 #[derive(QueryableByName)]
@@ -80,6 +89,12 @@ struct PendingRow {
     target: Option<Decimal>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     order_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    ordered_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    closed_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Bool)]
+    user_active: bool,
 }
 
 impl Tx<'_> {
@@ -218,6 +233,22 @@ impl Tx<'_> {
         Ok(rows.into_iter().map(|row| (OrderId(row.id), row.asked)).collect())
     }
 
+    /// Tells a hook's owner of a signal that was taken and then not followed, or not to its end.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn tell_unfollowed(
+        &mut self,
+        user: UserId,
+        message: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let message: String = message.chars().take(500).collect();
+        let data = serde_json::json!({ "message": message, "severity": "warning" });
+        self.append_events(StreamId::User(user), &[event(EventKind::SystemAlert, json(&data))], now)?;
+        Ok(())
+    }
+
     /// A signal of which something is still to come; locked, so that one decides on it at a time.
     ///
     /// # Errors
@@ -228,8 +259,10 @@ impl Tx<'_> {
         signal: Uuid,
     ) -> Result<Option<PendingSignal>, StoreError> {
         let row = prepared(
-            "SELECT hook_id, received_at, body, ip, target, order_id FROM signals \
-             WHERE user_id = ? AND id = ? AND pending FOR NO KEY UPDATE",
+            "SELECT s.hook_id, s.received_at, s.body, s.ip, s.target, s.order_id, o.created_at AS ordered_at, \
+               o.closed_at, u.state = 'active' AS user_active \
+             FROM signals s JOIN users u ON u.id = s.user_id LEFT JOIN orders o ON o.id = s.order_id \
+             WHERE s.user_id = ? AND s.id = ? AND s.pending FOR NO KEY UPDATE OF s",
         )
         .bind::<BigInt, _>(user.0)
         .bind::<SqlUuid, _>(signal)
@@ -243,6 +276,9 @@ impl Tx<'_> {
             ip: row.ip,
             target: row.target.map(|target| target.normalize()),
             order: row.order_id.map(OrderId),
+            ordered_at: row.ordered_at,
+            closed_at: row.closed_at,
+            user_active: row.user_active,
         }))
     }
 }
