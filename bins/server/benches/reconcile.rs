@@ -2,6 +2,7 @@
 //! `cargo bench --bench reconcile -- --help` names the arguments.
 
 #[path = "../tests/it/people.rs"]
+#[expect(clippy::unwrap_used, reason = "a helper that fails, fails the bench that called it")]
 mod people;
 
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use people::{Installation, KEY};
-use plimsoll_core_domain::{AccountId, UserId};
+use plimsoll_core_domain::{AccountId, Clock, SystemClock, UserId};
 use plimsoll_reliability::reconcile::Trigger;
 use plimsoll_testkit::{ChildGuard, TestDb, free_port, program};
 use reqwest::{Client, Method};
@@ -106,8 +107,9 @@ impl Broker {
     /// So many orders of each account.
     async fn fill(self: &Arc<Self>, accounts: &[Account], count: usize, body: Value) -> Result<()> {
         let (turns, mut tasks) = (Arc::new(Semaphore::new(AT_ONCE)), tokio::task::JoinSet::new());
-        for account in accounts.iter().cloned() {
+        for account in accounts {
             let (broker, turns, body) = (Arc::clone(self), Arc::clone(&turns), body.clone());
+            let account = account.clone();
             tasks.spawn(async move {
                 let _turn = turns.acquire_owned().await?;
                 for _ in 0..count {
@@ -242,7 +244,7 @@ async fn compare(
                 user,
                 Trigger::Demand,
                 Uuid::from_u128(user.0.unsigned_abs().into()),
-                Utc::now(),
+                SystemClock.now(),
             )
         })
         .await?;

@@ -117,11 +117,8 @@ impl Follower {
                 }
                 "server_closing" => retry = message["retry_ms"].as_u64().map(Duration::from_millis),
                 "hello" | "pong" | "error" => {}
-                _ if listening => {
-                    if !self.event(&message, &mut offsets) {
-                        return Ok(End::Again(None)); // a hole: the cursor makes it good
-                    }
-                }
+                // a hole: the cursor makes it good
+                _ if listening && !self.event(&message, &mut offsets) => return Ok(End::Again(None)),
                 _ => {}
             }
         }

@@ -59,6 +59,7 @@ impl Wakeups for Hearer {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the environment is how a bench is configured")]
 /// The two lines of the table: p50 and p99 here and there.
 pub(crate) fn run(sockets: usize, time: Duration) -> Result<Vec<String>> {
     println!(

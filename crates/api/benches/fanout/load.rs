@@ -162,7 +162,7 @@ impl Load {
         reached[*count] += 1;
         *count += 1;
         // All of them have so many now.
-        if reached[*count - 1] == self.sockets && *count % 10 == 0 {
+        if reached[*count - 1] == self.sockets && (*count).is_multiple_of(10) {
             say(&count.to_string());
         }
         if sampled

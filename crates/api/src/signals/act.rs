@@ -290,14 +290,14 @@ fn cancel(tx: &mut Tx<'_>, asked: &Asked, account: AccountId) -> Result<Decision
 enum Before {
     Nothing,
     /// The statement that kept the signal.
-    Opened(Opened),
+    Opened(Box<Opened>),
     /// The first order of a reversal.
     Order(OrderId),
 }
 
 impl Before {
     fn of(opened: Option<Opened>) -> Self {
-        opened.map_or(Self::Nothing, Self::Opened)
+        opened.map_or(Self::Nothing, |opened| Self::Opened(Box::new(opened)))
     }
 }
 
@@ -312,7 +312,7 @@ fn follow(
 ) -> Result<Decision, StoreError> {
     let (first, opened) = match before {
         Before::Nothing => (None, None),
-        Before::Opened(opened) => (None, Some(opened)),
+        Before::Opened(opened) => (None, Some(*opened)),
         Before::Order(first) => (Some(first), None),
     };
     let (user, now) = (asked.hook.user, asked.act.at);

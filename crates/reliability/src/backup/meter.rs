@@ -60,7 +60,7 @@ impl Meter {
         let tables_done = self.tables_done.load(Ordering::Relaxed);
         let tables_total = self.tables_total.load(Ordering::Relaxed);
         let all = tables_total > 0 && tables_done == tables_total;
-        let share = if expected == 0 { 0 } else { bytes.saturating_mul(100) / expected };
+        let share = bytes.saturating_mul(100).checked_div(expected).unwrap_or(0);
         let percent = if all { 100 } else { u8::try_from(share.min(99)).unwrap_or(99) };
         let left = expected.saturating_sub(bytes);
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::Utc;
-use plimsoll_core_domain::AccountId;
+use plimsoll_core_domain::{AccountId, Clock, SystemClock};
 use plimsoll_reliability::reconcile::Trigger;
 use serde_json::Value;
 use uuid::Uuid;
@@ -42,7 +41,7 @@ impl World {
         loop {
             let id = Uuid::from_u128(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)));
             let wish = move |tx: &mut plimsoll_storage::Tx<'_>| {
-                tx.ask_for_run(account, user, Trigger::Demand, id, Utc::now())
+                tx.ask_for_run(account, user, Trigger::Demand, id, SystemClock.now())
             };
             let taken = pool.run(wish).await.unwrap();
             let ended = format!("reconciliation_runs WHERE id = '{taken}' AND finished_at IS NOT NULL");

@@ -54,6 +54,9 @@ struct Shared {
     written: AtomicU64,
 }
 
+/// Where streams end.
+type Heads = Arc<Vec<(StreamId, StreamHead)>>;
+
 struct Client {
     shared: Arc<Shared>,
     user: UserId,
@@ -64,7 +67,7 @@ struct Client {
     marks: [Vec<Mark>; 2],
     connections: usize,
     /// Where the streams end, once nothing more is written.
-    heads: watch::Receiver<Option<Arc<Vec<(StreamId, StreamHead)>>>>,
+    heads: watch::Receiver<Option<Heads>>,
 }
 
 impl Client {
