@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use plimsoll_api::gateway::TradingGateway;
 use plimsoll_api::signals::act::{
-    ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_next, read_again, refuse,
+    ACT_ON_SIGNAL, Asked, Decision, SIGNALS_QUEUE, SignalPayload, decide, decide_next, make_room, read_again,
+    refuse,
 };
 use plimsoll_api::signals::facts::{Facts, NoFacts, asked, known};
 use plimsoll_api::state::IdSource;
@@ -71,6 +72,17 @@ enum Next {
     LookAgain(Duration),
     /// Once the broker was asked for a price.
     Ask,
+    /// Once the exits of the hook's own entries are on their way out.
+    MakeRoom,
+}
+
+/// What came of a look.
+enum Looked {
+    Settled(Settled),
+    /// Nothing was written: the broker is to be asked first.
+    Ask,
+    /// Nothing was written: the hook's exits are to make room first.
+    MakeRoom,
 }
 
 impl ActOnSignal {
@@ -158,10 +170,12 @@ impl Handler<Db> for ActOnSignal {
             Some(refusal) => Some(Err(refusal)),
             None => known(&*self.gateway, user, &asked_for.symbol, &sizing).map(Ok),
         };
-        if let Some(known) = known
-            && let Some(settled) = self.look(context, &asked_for, &known, false)?
-        {
-            return Ok(settled);
+        if let Some(known) = known {
+            match self.look(context, &asked_for, &known, false)? {
+                Looked::Settled(settled) => return Ok(settled),
+                Looked::MakeRoom => return Self::make_room(context, &asked_for),
+                Looked::Ask => {}
+            }
         }
         let call = asked(&*self.gateway, user, &asked_for.symbol, &sizing);
         let facts = match context.wait(context.timings().broker_call, call) {
@@ -174,8 +188,9 @@ impl Handler<Db> for ActOnSignal {
             Err(_) => return context.finish(&look()),
         };
         match self.look(context, &asked_for, &facts, true)? {
-            Some(settled) => Ok(settled),
-            None => context.finish(&look()),
+            Looked::Settled(settled) => Ok(settled),
+            Looked::MakeRoom => Self::make_room(context, &asked_for),
+            Looked::Ask => context.finish(&look()),
         }
     }
 }
@@ -184,15 +199,23 @@ impl Handler<Db> for ActOnSignal {
 const LONGEST_SNOOZE: Duration = Duration::from_secs(5);
 
 impl ActOnSignal {
-    /// Decides by what is known, and settles the job with it; `None` when the broker is to be asked first and nothing was
-    /// written. What it says is written in any case once it was `asked`.
+    /// Has the exits of the hook's own entries canceled, and looks again in a moment.
+    fn make_room(context: &JobContext<'_, Db>, asked_for: &Asked) -> Result<Settled, JobFailure> {
+        context.settle_with(|tx| {
+            make_room(tx, asked_for)?;
+            Ok(Settlement::Snooze { after: context.timings().signal_look })
+        })
+    }
+
+    /// Decides by what is known, and settles the job with it, unless something is to be done first. What the broker says is
+    /// written in any case once it was `asked`.
     fn look(
         &self,
         context: &JobContext<'_, Db>,
         asked_for: &Asked,
         facts: &Result<Facts, Refusal>,
         asked: bool,
-    ) -> Result<Option<Settled>, JobFailure> {
+    ) -> Result<Looked, JobFailure> {
         let user = asked_for.hook.user;
         context.transaction(|tx: &mut Tx<'_>| {
             tx.lock_trading_account(user)?;
@@ -202,11 +225,12 @@ impl ActOnSignal {
             };
             let settlement = match next {
                 Next::Decided => Settlement::Done,
-                Next::Ask if !asked => return Ok(None),
+                Next::Ask if !asked => return Ok(Looked::Ask),
+                Next::MakeRoom => return Ok(Looked::MakeRoom),
                 Next::Ask => Settlement::Snooze { after: context.timings().signal_look },
                 Next::LookAgain(after) => Settlement::Snooze { after },
             };
-            context.settle(tx, settlement).map(Some)
+            context.settle(tx, settlement).map(Looked::Settled)
         })
     }
 
@@ -234,6 +258,7 @@ impl ActOnSignal {
             Decision::Made { outcome, .. } if !outcome.pending => Next::Decided,
             Decision::Made { .. } | Decision::Later => Next::LookAgain(waits.clamp(look, look * SLOWEST)),
             Decision::Ask => Next::Ask,
+            Decision::MakeRoom => Next::MakeRoom,
         })
     }
 

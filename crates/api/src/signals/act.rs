@@ -66,6 +66,9 @@ pub enum Decision {
     Later,
     /// The broker is to be asked for a price first, which is not done inside a transaction.
     Ask,
+    /// The exits of the hook's own entries hold the units: they [make room](make_room) first, in a transaction of its own,
+    /// since orders are locked before what accepting one locks.
+    MakeRoom,
 }
 
 /// What a stored signal says to its hook: the same as when it came, as long as the hook's map is the same.
@@ -274,6 +277,17 @@ fn cancel_own(tx: &mut Tx<'_>, asked: &Asked, account: AccountId, legs: bool) ->
     Ok(open)
 }
 
+/// Asks for the cancel of whatever the hook has open in the symbol, the exits of its entries among it.
+///
+/// # Errors
+/// The store's own.
+pub fn make_room(tx: &mut Tx<'_>, asked: &Asked) -> Result<(), StoreError> {
+    if let Some(account) = tx.lock_trading_account(asked.hook.user)? {
+        cancel_own(tx, asked, account, true)?;
+    }
+    Ok(())
+}
+
 /// Decides on a signal that cancels: there is no order, and nothing to wait for.
 fn cancel(tx: &mut Tx<'_>, asked: &Asked, account: AccountId) -> Result<Decision, StoreError> {
     if let Err(refusal) = asked.hook.settings.rules.check_action(&[Action::Cancel]) {
@@ -367,8 +381,9 @@ fn follow(
         Accepted::LiveDisabled => {
             refusal(Reason::LiveDisabled, "orders with real money are not allowed".to_owned())
         }
-        // What stands in the way may be the hook's own, such as the exits of its entry: they make room.
-        Accepted::TooMuch { .. } if cancel_own(tx, asked, account, true)? > 0 => return Ok(Decision::Later),
+        Accepted::TooMuch { .. } if tx.has_exits_of_hook(account, asked.hook.id, &asked.symbol)? => {
+            return Ok(Decision::MakeRoom);
+        }
         Accepted::TooMuch { closable } => {
             let left = closable.max(Decimal::ZERO);
             refusal(Reason::OpenOrders, format!("open orders leave {left} of the position to be closed"))

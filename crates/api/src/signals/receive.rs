@@ -309,7 +309,7 @@ async fn store(
                     }
                     Ok(Taken::Made(outcome))
                 }
-                Decision::Later => {
+                Decision::Later | Decision::MakeRoom => {
                     tx.enqueue(&job(asked, LOOK_AFTER))?;
                     Ok(Taken::Made(Outcome { pending: true, ..Outcome::default() }))
                 }
@@ -364,7 +364,7 @@ async fn try_now(state: &AppState, asked_for: Asked) -> Taken {
         .await;
     match decided {
         Ok(Some(Decision::Made { outcome, .. })) => Taken::Made(outcome),
-        Ok(Some(Decision::Later | Decision::Ask) | None) => Taken::Later,
+        Ok(Some(Decision::Later | Decision::Ask | Decision::MakeRoom) | None) => Taken::Later,
         Err(error) => {
             tracing::debug!(%error, "a stored signal is left to its job");
             Taken::Later

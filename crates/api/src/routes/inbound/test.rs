@@ -180,7 +180,7 @@ async fn trial(
         }
     };
     Ok(match decision {
-        Decision::Later | Decision::Ask => Trial {
+        Decision::Later | Decision::Ask | Decision::MakeRoom => Trial {
             detail: Some("open orders in the symbol are waited for first".to_owned()),
             ..accepted(&message, &symbol)
         },

@@ -233,6 +233,34 @@ impl Tx<'_> {
         Ok(rows.into_iter().map(|row| (OrderId(row.id), row.asked)).collect())
     }
 
+    /// Whether exits of a hook's own entries are open in a symbol. Locks nothing.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn has_exits_of_hook(
+        &mut self,
+        account: AccountId,
+        hook: Uuid,
+        symbol: &Symbol,
+    ) -> Result<bool, StoreError> {
+        #[derive(QueryableByName)]
+        struct There {
+            #[diesel(sql_type = Bool)]
+            there: bool,
+        }
+        let row = prepared(
+            "SELECT EXISTS (SELECT FROM orders o LEFT JOIN orders e ON e.account_id = o.account_id AND e.id = o.parent_id \
+               WHERE o.account_id = ? AND o.symbol = ? AND o.closed_at IS NULL AND o.role <> 'entry' \
+               AND coalesce(e.source_kind, o.source_kind) = 'webhook' AND coalesce(e.source_id, o.source_id) = ?) AS there",
+        )
+        .bind::<BigInt, _>(account.0)
+        .bind::<Text, _>(symbol.as_str())
+        .bind::<Text, _>(hook.to_string())
+        .get_result::<There>(self.conn())
+        .store()?;
+        Ok(row.there)
+    }
+
     /// Tells a hook's owner of a signal that was taken and then not followed, or not to its end.
     ///
     /// # Errors
