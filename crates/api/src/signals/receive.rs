@@ -6,8 +6,9 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_auth::ports::AccountStore;
+use plimsoll_core_domain::order::Environment;
 use plimsoll_core_domain::signals::{Fields, HookRules, Message, Reason, Refusal, Sizing, Stated, SymbolMap};
-use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol, UserId};
+use plimsoll_core_domain::{OrderId, StoreError, StoreErrorKind, Symbol};
 use plimsoll_crypto::tokens::TokenDigest;
 use plimsoll_reliability::jobs::{JobQueue, NewJob};
 use plimsoll_storage::Tx;
@@ -150,7 +151,7 @@ struct Incoming {
 /// What became of it in the transaction that stored it.
 #[derive(Clone, Debug)]
 enum Taken {
-    Duplicate { first: Uuid, order: Option<OrderId> },
+    Duplicate { first: Uuid, order: Option<OrderId>, refused: Option<Reason> },
     Refused(Refusal),
     Made(Outcome),
     Later,
@@ -267,8 +268,8 @@ async fn store(
     if state.signals.recent.knows(new.hook, &keys) {
         let (new, keys) = (new.clone(), keys.clone());
         let repeat = state.db.read(move |tx| tx.keep_repeat(&new, &keys)).await?;
-        if let Some(Begun::Duplicate { first, order }) = repeat {
-            return Ok(Taken::Duplicate { first, order });
+        if let Some(Begun::Duplicate { first, order, refused }) = repeat {
+            return Ok(Taken::Duplicate { first, order, refused });
         }
     }
     let ids = Arc::clone(&state.client_order_ids);
@@ -288,7 +289,9 @@ async fn store(
                 None => (tx.begin_signal(&new, &keys)?, None),
             };
             match begun {
-                Begun::Duplicate { first, order } => return Ok(Taken::Duplicate { first, order }),
+                Begun::Duplicate { first, order, refused } => {
+                    return Ok(Taken::Duplicate { first, order, refused });
+                }
                 Begun::Fresh => {}
             }
             let asked = match (&new.refusal, &asked) {
@@ -389,10 +392,11 @@ fn answer(signal: Uuid, taken: Taken) -> Result<HttpResponse, Problem> {
             Err(problem)
         }
         Taken::Made(outcome) => Ok(HttpResponse::Accepted().json(accepted(outcome.note, outcome.order))),
-        Taken::Duplicate { first, order } => Ok(HttpResponse::Ok().json(SignalAnswer {
+        // A sender that repeats what was refused must not take it for placed.
+        Taken::Duplicate { first, order, refused } => Ok(HttpResponse::Ok().json(SignalAnswer {
             signal_id: first,
             verdict: SignalVerdict::Duplicate.as_str(),
-            reason: None,
+            reason: refused.map(Reason::as_str),
             order_id: order,
         })),
     }
@@ -467,20 +471,18 @@ async fn door(state: &AppState, to: To) -> Result<Option<Door>, Problem> {
     let made = state.db.run(move |tx| {
         let Ok(address) = user.parse() else { return Ok::<_, StoreError>(None) };
         let Some(account) = tx.account_by_email(&address)? else { return Ok(None) };
-        let settings = builtin_settings(tx, account.user.id)?;
-        tx.insert_hook(account.user.id, id, &settings, None, now)?;
+        tx.insert_hook(account.user.id, id, &builtin_settings(), None, now)?;
         tx.builtin_door(&user)
     });
     Ok(made.await?)
 }
 
-/// What the hook of the server's own secret allows until its owner says otherwise.
-fn builtin_settings(tx: &mut Tx<'_>, user: UserId) -> Result<HookSettings, StoreError> {
-    use plimsoll_core_domain::order::Environment;
-    let account = tx.account_of_user(user)?;
-    Ok(HookSettings {
+/// What the hook of the server's own secret allows until its owner says otherwise: play money, whatever the account trades
+/// when somebody first posts.
+fn builtin_settings() -> HookSettings {
+    HookSettings {
         name: "POST /webhook".to_owned(),
-        environment: account.map_or(Environment::Paper, |account| account.environment),
+        environment: Environment::Paper,
         enabled: true,
         rules: HookRules {
             symbol_map: SymbolMap::default(),
@@ -492,5 +494,5 @@ fn builtin_settings(tx: &mut Tx<'_>, user: UserId) -> Result<HookSettings, Store
         allowed_ips: Vec::new(),
         auth: HookAuth::Any,
         silent_alert_after_s: None,
-    })
+    }
 }

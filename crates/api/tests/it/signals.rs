@@ -94,7 +94,11 @@ impl Desk {
 }
 
 pub(crate) async fn post(url: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Answered {
-    let mut request = reqwest::Client::new().post(url).body(body);
+    // One for each test, which has a thread of its own: a client is slow to make, and its connections are the runtime's.
+    thread_local! {
+        static CLIENT: reqwest::Client = reqwest::Client::new();
+    }
+    let mut request = CLIENT.with(reqwest::Client::clone).post(url).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -162,6 +166,13 @@ async fn a_duplicate_is_answered_with_the_first_one() {
     }
     desk.world.clock.advance(TimeDelta::seconds(61));
     assert_eq!(desk.post(json!({ "action": "buy", "quantity": 5 })).await.status, 202, "another one by now");
+
+    // what was refused is no more placed by being sent again
+    let refused = desk.post(json!({ "action": "exit", "quantity": 1, "id": "r", "ticker": "NOSUCH" })).await;
+    let repeated = desk.post(json!({ "action": "exit", "quantity": 1, "id": "r", "ticker": "NOSUCH" })).await;
+    assert_eq!((refused.status, repeated.status), (422, 200), "{} {}", refused.body, repeated.body);
+    assert_eq!(repeated.body["verdict"], "duplicate");
+    assert!(repeated.body["reason"] == refused.body["reason"] && refused.body["reason"].is_string());
 
     let before = desk.orders().len();
     let twins = futures_util::future::join_all(

@@ -111,6 +111,8 @@ pub enum Begun {
         first: Uuid,
         /// The first one's order.
         order: Option<OrderId>,
+        /// Why the first one was not followed.
+        refused: Option<Reason>,
     },
 }
 
@@ -137,11 +139,14 @@ struct First {
     first: Uuid,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     order_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    refused: Option<String>,
 }
 
 impl From<First> for Begun {
     fn from(row: First) -> Self {
-        Self::Duplicate { first: row.first, order: row.order_id.map(OrderId) }
+        let refused = row.refused.and_then(|reason| reason.parse().ok());
+        Self::Duplicate { first: row.first, order: row.order_id.map(OrderId), refused }
     }
 }
 
@@ -305,8 +310,8 @@ impl Tx<'_> {
                sha256, body, ip, symbol, action, sent_at, stated_target, stated_previous, duplicate_of, decided_at) \
                SELECT ?, ?, ?, d.at, 'duplicate', 'duplicate', false, true, ?, ?, ?, ?, ?, ?, ?, ?, ?, f.first, d.at \
                FROM f, (SELECT ?::timestamptz AS at) d WHERE f.claimed = ? ON CONFLICT (user_id, id) DO NOTHING) \
-             SELECT f.first, s.order_id FROM f LEFT JOIN signals s ON s.user_id = ? AND s.id = f.first \
-             WHERE f.claimed = ?",
+             SELECT f.first, s.order_id, CASE WHEN s.verdict = 'refused' THEN s.reason END AS refused \
+             FROM f LEFT JOIN signals s ON s.user_id = ? AND s.id = f.first WHERE f.claimed = ?",
         )
         .bind::<BigInt, _>(signal.user.0)
         .bind::<SqlUuid, _>(signal.hook)
@@ -342,7 +347,8 @@ impl Tx<'_> {
                LEFT JOIN signals s ON s.user_id = k.user_id AND s.id = k.signal_id \
                WHERE k.user_id = ? AND k.hook_id = ? AND k.key = ANY(?) AND k.signal_id <> ? LIMIT 1), \
              u AS (UPDATE signals SET duplicate_of = f.first FROM f WHERE user_id = ? AND id = ?) \
-             SELECT f.first, s.order_id FROM f LEFT JOIN signals s ON s.user_id = ? AND s.id = f.first",
+             SELECT f.first, s.order_id, CASE WHEN s.verdict = 'refused' THEN s.reason END AS refused \
+             FROM f LEFT JOIN signals s ON s.user_id = ? AND s.id = f.first",
         )
         .bind::<BigInt, _>(signal.user.0)
         .bind::<SqlUuid, _>(signal.hook)
