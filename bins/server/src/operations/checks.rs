@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use plimsoll_core_domain::StoreError;
 use plimsoll_core_domain::order::OrderStatus;
+use plimsoll_core_domain::{Clock, StoreError};
 use plimsoll_observability::health::{CheckFuture, CheckOutcome, HealthRegistry, Importance};
 use plimsoll_reliability::jobs::{JobCount, JobState};
 use plimsoll_storage::Db;
@@ -18,8 +18,13 @@ const LIMIT: Duration = Duration::from_millis(800);
 /// A job that has been due for so long shows that its queue stands still.
 const WAITS_TOO_LONG: TimeDelta = TimeDelta::minutes(1);
 
+/// How far this machine's clock may be from the database's: what expires by one is looked at by the other.
+const CLOCKS_AGREE: TimeDelta = TimeDelta::seconds(2);
+
 /// What is checked.
 pub(crate) struct OwnParts {
+    /// This machine's time.
+    pub(crate) clock: Arc<dyn Clock>,
     /// The pool of leases and health.
     pub(crate) control: Db,
     /// The brokers.
@@ -32,10 +37,11 @@ pub(crate) struct OwnParts {
 
 /// Adds the checks of these parts. Only the database is vital: without broker or mail the service goes on.
 pub(crate) fn with_own_parts(registry: HealthRegistry, parts: OwnParts) -> HealthRegistry {
-    let OwnParts { control, connections, postman, warned_of } = parts;
-    let (for_jobs, for_orders) = (control.clone(), control.clone());
+    let OwnParts { clock, control, connections, postman, warned_of } = parts;
+    let (for_jobs, for_orders, for_clock) = (control.clone(), control.clone(), control.clone());
     let registry = registry
         .with("database", Importance::Critical, LIMIT, move || database(control.clone()))
+        .with("clock", Importance::Supporting, LIMIT, move || clocks(for_clock.clone(), Arc::clone(&clock)))
         .with("jobs", Importance::Supporting, LIMIT, move || jobs(for_jobs.clone()))
         .with("orders", Importance::Supporting, LIMIT, move || orders(for_orders.clone()))
         .with("broker", Importance::Supporting, LIMIT, move || broker(connections.clone()))
@@ -58,6 +64,36 @@ fn database(db: Db) -> CheckFuture {
             Err(error) => away(&error),
         }
     })
+}
+
+fn clocks(db: Db, clock: Arc<dyn Clock>) -> CheckFuture {
+    Box::pin(async move {
+        let asked = clock.now();
+        match db.read(|tx| tx.database_now()).await {
+            Ok(there) => judge_clocks(asked, there, clock.now()),
+            Err(error) => away(&error),
+        }
+    })
+}
+
+/// The database told its time between two looks at the clock here: only what lies outside of those is a difference.
+fn judge_clocks(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) -> CheckOutcome {
+    let offset = if there < asked {
+        there - asked
+    } else if there > answered {
+        there - answered
+    } else {
+        TimeDelta::zero()
+    };
+    let outcome = if offset.abs() > CLOCKS_AGREE {
+        CheckOutcome::degraded(format!(
+            "the database's clock is {} ms from this machine's: synchronise both",
+            offset.num_milliseconds()
+        ))
+    } else {
+        CheckOutcome::healthy()
+    };
+    outcome.with("offset_ms", offset.num_milliseconds())
 }
 
 fn jobs(db: Db) -> CheckFuture {
@@ -202,6 +238,37 @@ mod tests {
         // due tomorrow: nothing waits
         let (status, shown) = judged(&[count(JobState::Ready, 1, now() + TimeDelta::days(1))]).await;
         assert_eq!((status, &shown["oldest_ready_seconds"]), (HealthStatus::Healthy, &0.into()));
+    }
+
+    #[tokio::test]
+    async fn clocks_that_disagree_are_told_of() {
+        let millis = TimeDelta::milliseconds;
+        for (there, took, offset, status) in [
+            (5, 10, 0, HealthStatus::Healthy),
+            (-1_999, 10, -1_999, HealthStatus::Healthy),
+            (-2_001, 10, -2_001, HealthStatus::Degraded),
+            (2_500, 100, 2_400, HealthStatus::Degraded),
+            // a slow answer is no difference
+            (2_500, 3_000, 0, HealthStatus::Healthy),
+        ] {
+            let outcome = judge_clocks(now(), now() + millis(there), now() + millis(took));
+            let registry = HealthRegistry::new(now()).with(
+                "clock",
+                Importance::Critical,
+                LIMIT,
+                move || -> CheckFuture {
+                    let outcome = outcome.clone();
+                    Box::pin(async move { outcome })
+                },
+            );
+            let report = registry.report(now()).await;
+            let shown = serde_json::to_value(&report.checks["clock"]).unwrap();
+            assert_eq!(
+                (report.status, shown["offset_ms"].as_i64()),
+                (status, Some(offset)),
+                "{there} {took}"
+            );
+        }
     }
 
     #[tokio::test]

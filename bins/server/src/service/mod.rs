@@ -211,6 +211,7 @@ pub fn start(parts: ServiceParts, shutdown: &Shutdown) -> Result<Service, Servic
     let health = with_own_parts(
         parts.health,
         OwnParts {
+            clock: Arc::clone(&clock),
             control: control.clone(),
             connections: Arc::clone(&connections),
             postman: parts.postman.clone(),

@@ -79,9 +79,9 @@ async fn operators_see_figures_and_every_check() {
     assert_eq!(status, StatusCode::OK, "{whole}");
     let checks = whole["checks"].as_object().unwrap();
     let named: BTreeSet<&str> = checks.keys().map(String::as_str).collect();
-    let all = ["broker", "configuration", "database", "disk", "jobs", "memory", "orders", "smtp"];
+    let all = ["broker", "clock", "configuration", "database", "disk", "jobs", "memory", "orders", "smtp"];
     assert_eq!(named, BTreeSet::from(all), "{whole}");
-    assert_eq!(whole["total_checks"], 8);
+    assert_eq!(whole["total_checks"], 9);
     assert_eq!(checks["database"]["status"], "healthy", "{whole}");
     assert_eq!(
         (&checks["database"]["orders_count"], &checks["database"]["users_count"]),
@@ -94,11 +94,11 @@ async fn operators_see_figures_and_every_check() {
     // everybody else sees the whole, and an administrator each part
     let (status, public) = get(format!("{}/health", demo.url)).await;
     let public: Value = serde_json::from_str(&public).unwrap();
-    assert_eq!((status, &public["total_checks"]), (StatusCode::OK, &json!(8)));
+    assert_eq!((status, &public["total_checks"]), (StatusCode::OK, &json!(9)));
     assert_eq!(public["checks"], json!({}));
     assert_eq!(trader.get("/health").await.1["checks"], json!({}));
     let admin = demo.stepped_up("admin").await;
-    assert_eq!(admin.get("/health").await.1["checks"].as_object().unwrap().len(), 8);
+    assert_eq!(admin.get("/health").await.1["checks"].as_object().unwrap().len(), 9);
     assert_eq!(get(format!("{}/metrics", demo.url)).await.0, StatusCode::NOT_FOUND, "not on the public one");
 
     demo.child.signal(nix::sys::signal::Signal::SIGTERM);
