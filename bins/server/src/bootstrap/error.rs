@@ -31,10 +31,12 @@ pub enum StartError {
         what: String,
     },
     /// The port is busy, or not ours to take.
-    #[error("cannot listen on {address}: {source}; stop what listens there or set BIND_ADDR")]
+    #[error("cannot listen on {address}: {source}; stop what listens there or set {setting}")]
     Bind {
         /// Where it should listen.
         address: SocketAddr,
+        /// The setting that says so.
+        setting: &'static str,
         /// Why not.
         source: io::Error,
     },
@@ -133,7 +135,7 @@ mod tests {
         let newer = MigrateError::SchemaNewer { unknown: vec!["2099".to_owned()] };
         assert_eq!(StartError::Migrate(newer).exit_code(), 2);
         let source = io::Error::from(io::ErrorKind::AddrInUse);
-        let busy = StartError::Bind { address: ([127, 0, 0, 1], 1).into(), source };
+        let busy = StartError::Bind { address: ([127, 0, 0, 1], 1).into(), setting: "BIND_ADDR", source };
         assert_eq!(busy.exit_code(), 2);
         assert!(busy.to_string().contains("127.0.0.1:1"));
         assert_eq!(StartError::Refused("no".to_owned()).exit_code(), 1);

@@ -94,7 +94,7 @@ impl Reader<'_> {
                     .map(Some)
                     .map_err(|_| "must be an address and a port, such as 127.0.0.1:9090, or off".to_owned()),
             })?,
-            metrics_demanded: self.is_set("METRICS_ADDR"),
+            metrics_demanded: self.origin("METRICS_ADDR") != Origin::Default,
             public_url: self.optional("PUBLIC_URL", parse::origin),
             data_dir: self.value("DATA_DIR", path)?,
             log_level: self.log_level(purpose)?,

@@ -66,9 +66,12 @@ pub fn run(settings: &Settings, environment: &Environment, mode: Mode) -> Result
     let open_files = process::raise_open_files();
     let data_dir = prepare(&settings.data_dir)?;
     let listener = bind(settings, &data_dir)?;
-    let private = bind_private(settings)?;
-    let address =
-        listener.local_addr().map_err(|source| StartError::Bind { address: settings.bind, source })?;
+    let private = bind_private(settings, &data_dir)?;
+    let address = listener.local_addr().map_err(|source| StartError::Bind {
+        address: settings.bind,
+        setting: "BIND_ADDR",
+        source,
+    })?;
 
     let databases = Databases::open(settings, environment)?;
     progress.step(&match databases.private_server() {
@@ -255,16 +258,21 @@ fn bind(settings: &Settings, data_dir: &Path) -> Result<TcpListener, StartError>
         if settings.database.url.is_none() && is_locked(data_dir) {
             return StartError::SecondInstance { data_dir: data_dir.to_owned() };
         }
-        StartError::Bind { address: settings.bind, source }
+        StartError::Bind { address: settings.bind, setting: "BIND_ADDR", source }
     })
 }
 
 /// The private listener. An address that nobody asked for may be taken: then there is none.
-fn bind_private(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
+fn bind_private(settings: &Settings, data_dir: &Path) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = settings.metrics else { return Ok(None) };
     match TcpListener::bind(address) {
         Ok(listener) => Ok(Some(listener)),
-        Err(source) if settings.metrics_demanded => Err(StartError::Bind { address, source }),
+        Err(_) if settings.database.url.is_none() && is_locked(data_dir) => {
+            Err(StartError::SecondInstance { data_dir: data_dir.to_owned() })
+        }
+        Err(source) if settings.metrics_demanded => {
+            Err(StartError::Bind { address, setting: "METRICS_ADDR", source })
+        }
         Err(error) => {
             tracing::warn!(%address, %error, "METRICS_ADDR is taken: no figures are served");
             Ok(None)

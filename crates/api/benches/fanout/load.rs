@@ -63,7 +63,13 @@ pub(crate) fn run(words: Vec<String>) -> Result<()> {
             let (load, turns) = (Rc::clone(&load), Rc::clone(&turns));
             opening.spawn_local(async move {
                 let _turn = turns.acquire().await;
-                let (stream, rest) = load.open(load.first + number).await?;
+                let (mut stream, mut rest) = load.open(load.first + number).await?;
+                // The first frame is the `hello`: from then on whatever is published is heard.
+                while frame(&rest, 0).is_none() {
+                    if stream.read_buf(&mut rest).await? == 0 {
+                        return Err("closed before the hello".into());
+                    }
+                }
                 tokio::task::spawn_local(
                     async move { load.listen(stream, rest, number % SAMPLED == 0).await },
                 );

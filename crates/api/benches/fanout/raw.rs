@@ -12,6 +12,8 @@ use crate::load::BEFORE_TIME;
 use crate::{MESSAGE, Result, Side};
 
 const THREADS: usize = 2;
+/// A text frame.
+const HELLO: &[u8] = b"\x81\x10{\"type\":\"hello\"}";
 
 /// What a thread does next.
 enum Turn {
@@ -71,7 +73,12 @@ fn serve(turns: &Receiver<Turn>, failed: &Mutex<Option<String>>) {
     let mut sockets: Vec<TcpStream> = Vec::new();
     while let Ok(turn) = turns.recv() {
         match turn {
-            Turn::Add(stream) => sockets.push(stream),
+            Turn::Add(mut stream) => {
+                // Heard by the client, which counts as connected from then on.
+                if stream.write_all(HELLO).is_ok() {
+                    sockets.push(stream);
+                }
+            }
             Turn::Send(frame) => {
                 for socket in &mut sockets {
                     if let Err(error) = socket.write_all(&frame) {

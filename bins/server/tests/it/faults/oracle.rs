@@ -281,6 +281,8 @@ impl World {
                 "(SELECT o.id FROM orders o LEFT JOIN jobs j ON j.kind = 'submit_order' AND j.parent_id IS NULL \
                  AND j.payload ->> 'order_id' = o.id::text \
                  WHERE o.source_kind <> 'external' AND o.replaces IS NULL AND o.role = 'entry' \
+                 AND NOT EXISTS (SELECT FROM order_history h WHERE h.account_id = o.account_id AND h.order_id = o.id \
+                   AND h.cause = 'imported') \
                  GROUP BY o.id HAVING count(j.id) <> 1) q",
             ),
             (

@@ -16,7 +16,7 @@ use plimsoll_reliability::idempotency::{Fingerprint, IdempotencyKey, StoredReply
 use plimsoll_storage::Tx;
 use plimsoll_storage::platform::orders::{AcceptKey, AcceptOrder, Accepted, KeyState, RequestKey};
 
-use super::load;
+use super::{came_back, load};
 use crate::caller::Caller;
 use crate::gateway::{GatewayError, Trading};
 use crate::idempotent::{in_flight, reused, send};
@@ -84,6 +84,7 @@ pub(crate) async fn accept(
         submit_within: state.settings.submit_within,
         now,
     };
+    let wished = accept.terms.clone();
     let mut accepted = try_accept(state, accept.clone()).await;
     if let Ok(Accepted::Risk(refusal)) = &accepted
         && refusal.price_unknown()
@@ -113,10 +114,12 @@ pub(crate) async fn accept(
         }
         Ok(Accepted::LiveDisabled) => Err(live_disabled()),
         Ok(Accepted::AccountDisabled) => Err(Problem::new("business_rule", "the broker account is disabled")),
+        // Its order is on record and the key is not: it had expired, or its row was lost.
+        Err(error) if error.kind() == StoreErrorKind::Duplicate => {
+            came_back::answer(state, caller, Keyed { key, route, fingerprint }, wished).await
+        }
         Err(error) => Err(match error.kind() {
             StoreErrorKind::Contention => in_flight(),
-            // The key had expired, and its order is still on record.
-            StoreErrorKind::Duplicate => reused(),
             _ => error.into(),
         }),
     }

@@ -1,6 +1,7 @@
 //! Orders.
 
 pub(crate) mod accept;
+mod came_back;
 pub mod cancel;
 pub mod cancel_all;
 pub mod claim;

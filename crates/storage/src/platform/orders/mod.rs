@@ -14,6 +14,7 @@ mod stale;
 mod submit;
 mod write;
 
+pub(crate) use accept::IMPORTED;
 pub use accept::{
     AcceptKey, AcceptOrder, Accepted, ClientOrderIds, InternalKey, KeyState, Opened, OrderOrigin, RequestKey,
     Settles,

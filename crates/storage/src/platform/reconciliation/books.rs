@@ -16,7 +16,7 @@ use uuid::{Builder, Uuid};
 use crate::db::Tx;
 use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
-use crate::platform::orders::{Applied, ApplyError, OrderReport, event};
+use crate::platform::orders::{Applied, ApplyError, IMPORTED, OrderReport, event};
 
 /// The name space of the ids of orders that were taken over (RFC 9562 version 5): the same one has one id.
 const EXTERNAL: Uuid = Uuid::from_u128(0x7d1e_6c0a_41fb_4a52_9c3e_20b5_8d4f_6e13);
@@ -271,7 +271,7 @@ impl Tx<'_> {
         if let Some(old) = &seen.replaces {
             order.replaces = self.order_id_at_broker(of.account, old, "")?;
         }
-        self.insert_order_row(&order, if ours { "imported" } else { "external" })?;
+        self.insert_order_row(&order, if ours { IMPORTED } else { "external" })?;
         let created = event(EventKind::OrderCreated, json(&OrderView::new(&order, &[])));
         self.append_events(StreamId::User(of.user), &[created], now)?;
         Ok(Adopted::Taken(order.id))

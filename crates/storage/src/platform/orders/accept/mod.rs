@@ -27,6 +27,7 @@ use rust_decimal::Decimal;
 pub use self::read::Opened;
 use self::read::Read;
 use self::risk::Held;
+pub(crate) use self::twin::IMPORTED;
 use self::write::Heads;
 pub use self::write::Settles;
 use crate::db::Tx;
