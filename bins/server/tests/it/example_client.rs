@@ -21,6 +21,8 @@ impl Script {
         command.arg(root.join("tests/it/example_client.js"));
         command.arg(root.join("../../docs/examples/plimsoll-ws.js")).args([&client.url, &client.token]);
         command.stdin(Stdio::piped());
+        // Node makes the pipes that it inherits non-blocking, for everybody who writes to them.
+        command.stderr(Stdio::null());
         Self(ChildGuard::spawn(command))
     }
 
