@@ -225,6 +225,7 @@ async fn the_owner_hears_of_half_a_reversal() {
         "stream_event WHERE kind = 'system_alert' AND payload LIKE '%not followed to its end%hook_disabled%'";
     until("the owner is told", async || world.database.count(alerts) == 1).await;
     assert_eq!(world.database.count("signals WHERE pending"), 0);
-    assert_eq!(held(&world), "0", "the other side was not opened");
+    until("what was held is closed", async || held(&world) == "0" && open_orders(&world) == 0).await;
+    assert_eq!(world.database.count("orders"), 2, "the other side was not opened");
     world.finish().await;
 }
