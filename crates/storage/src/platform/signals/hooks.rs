@@ -191,6 +191,18 @@ struct DoorRow {
     owner_active: bool,
 }
 
+/// A hook of a user that is not deleted; with a lock, or without.
+macro_rules! hook_of {
+    ($lock:literal) => {
+        concat!(
+            "SELECT ",
+            hook_columns!(),
+            " FROM inbound_hooks h WHERE h.user_id = ? AND h.id = ? AND h.deleted_at IS NULL",
+            $lock
+        )
+    };
+}
+
 macro_rules! door_of {
     ($condition:literal) => {
         concat!(
@@ -385,18 +397,7 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn hook(&mut self, user: UserId, id: Uuid) -> Result<Option<InboundHook>, StoreError> {
-        prepared(concat!(
-            "SELECT ",
-            hook_columns!(),
-            " FROM inbound_hooks h WHERE h.user_id = ? AND h.id = ? AND h.deleted_at IS NULL"
-        ))
-        .bind::<BigInt, _>(user.0)
-        .bind::<SqlUuid, _>(id)
-        .get_result::<Row>(self.conn())
-        .optional()
-        .store()?
-        .map(InboundHook::try_from)
-        .transpose()
+        self.one_hook(hook_of!(""), user, id)
     }
 
     /// A hook of a user, locked: nobody else changes it before the transaction ends.
@@ -404,18 +405,23 @@ impl Tx<'_> {
     /// # Errors
     /// The store's own.
     pub fn lock_hook(&mut self, user: UserId, id: Uuid) -> Result<Option<InboundHook>, StoreError> {
-        prepared(concat!(
-            "SELECT ",
-            hook_columns!(),
-            " FROM inbound_hooks h WHERE h.user_id = ? AND h.id = ? AND h.deleted_at IS NULL FOR UPDATE"
-        ))
-        .bind::<BigInt, _>(user.0)
-        .bind::<SqlUuid, _>(id)
-        .get_result::<Row>(self.conn())
-        .optional()
-        .store()?
-        .map(InboundHook::try_from)
-        .transpose()
+        self.one_hook(hook_of!(" FOR UPDATE"), user, id)
+    }
+
+    fn one_hook(
+        &mut self,
+        text: &'static str,
+        user: UserId,
+        id: Uuid,
+    ) -> Result<Option<InboundHook>, StoreError> {
+        prepared(text)
+            .bind::<BigInt, _>(user.0)
+            .bind::<SqlUuid, _>(id)
+            .get_result::<Row>(self.conn())
+            .optional()
+            .store()?
+            .map(InboundHook::try_from)
+            .transpose()
     }
 
     /// A user's hooks, newest first, after the one with this id.
