@@ -180,6 +180,9 @@ pub fn reused() -> Problem {
     Problem::new("idempotency_key_reused", "the idempotency key was used for another request")
 }
 
+/// Says that an answer is not the first one.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// Sends a stored reply.
 #[must_use]
 pub fn send(reply: StoredReply, replayed: bool) -> HttpResponse {
@@ -188,8 +191,7 @@ pub fn send(reply: StoredReply, replayed: bool) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     response.insert_header((CONTENT_TYPE, json));
     if replayed {
-        let name = HeaderName::from_static("idempotency-replayed");
-        response.insert_header((name, HeaderValue::from_static("true")));
+        response.insert_header((REPLAYED, HeaderValue::from_static("true")));
     }
     response.body(reply.body)
 }

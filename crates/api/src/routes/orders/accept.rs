@@ -84,14 +84,13 @@ pub(crate) async fn accept(
         submit_within: state.settings.submit_within,
         now,
     };
-    let wished = accept.terms.clone();
     let mut accepted = try_accept(state, accept.clone()).await;
     if let Ok(Accepted::Risk(refusal)) = &accepted
         && refusal.price_unknown()
         && let Some(price) = state.gateway.quote(caller.user, &accept.terms.symbol).await
     {
         // The refusal stays in the audit log, before what comes of the order now.
-        accepted = try_accept(state, AcceptOrder { reference_price: Some(price), ..accept }).await;
+        accepted = try_accept(state, AcceptOrder { reference_price: Some(price), ..accept.clone() }).await;
     }
     match accepted {
         Ok(Accepted::New { reply, .. }) => {
@@ -116,7 +115,7 @@ pub(crate) async fn accept(
         Ok(Accepted::AccountDisabled) => Err(Problem::new("business_rule", "the broker account is disabled")),
         // Its order is on record and the key is not: it had expired, or its row was lost.
         Err(error) if error.kind() == StoreErrorKind::Duplicate => {
-            came_back::answer(state, caller, Keyed { key, route, fingerprint }, wished).await
+            came_back::answer(state, caller, Keyed { key, route, fingerprint }, accept.terms).await
         }
         Err(error) => Err(match error.kind() {
             StoreErrorKind::Contention => in_flight(),

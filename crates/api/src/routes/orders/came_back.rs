@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use plimsoll_core_domain::audit::AuditOutcome;
 use plimsoll_core_domain::order::NewOrder;
 use plimsoll_core_domain::views::{OrderView, json};
@@ -12,11 +12,9 @@ use plimsoll_reliability::idempotency::StoredReply;
 use super::accept::Keyed;
 use super::account_of;
 use crate::caller::Caller;
-use crate::idempotent::{reused, run_once};
+use crate::idempotent::{REPLAYED, reused, run_once};
 use crate::problem::Problem;
 use crate::state::AppState;
-
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Answers with the order, and keeps that answer under the key: 200, and replayed. Without such an order, or for another one,
 /// the key was used for something else.
