@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll_api::gateway::{SeenAccount, TradingGateway};
 use plimsoll_core_domain::order::OrderStatus;
 use plimsoll_core_domain::{Clock, StoreError};
 use plimsoll_observability::health::{CheckFuture, CheckOutcome, HealthRegistry, Importance};
@@ -158,8 +159,13 @@ fn broker(connections: Arc<Connections>) -> CheckFuture {
         let Some(sample) = connections.any() else {
             return CheckOutcome::healthy().with("accounts", accounts);
         };
-        match sample.broker.account().await {
-            Ok(account) => {
+        // What was seen a moment ago will do: anybody may ask for the health of the whole, and calls are the account's.
+        let seen = match connections.known_account(sample.user) {
+            Some(seen) => Ok(seen),
+            None => connections.account(sample.user).await,
+        };
+        match seen {
+            Ok(SeenAccount { account, stale: false, .. }) => {
                 let outcome = if account.trading_blocked {
                     CheckOutcome::degraded("the broker blocks trading of an account")
                 } else if !connections.all_ready() {
@@ -172,8 +178,8 @@ fn broker(connections: Arc<Connections>) -> CheckFuture {
                     .with("buying_power", account.buying_power.normalize().to_string())
                     .with("accounts", accounts)
             }
-            Err(error) => {
-                tracing::debug!(%error, "the broker check failed");
+            silent => {
+                tracing::debug!(error = ?silent.err(), "the broker check failed");
                 CheckOutcome::unhealthy("the broker does not answer").with("accounts", accounts)
             }
         }
