@@ -327,6 +327,7 @@ fn nothing_in_a_copy_acts_by_itself() {
          INSERT INTO jobs (queue, kind, max_attempts, payload, created_at) \
          VALUES ('mail', 'send_mail', 1, '{}', now() - interval '2 h')",
     );
+    world.test.execute("UPDATE accounts SET reconciled_at = now(), compare_after = NULL, compare_for = NULL");
     let place = Place::new();
     let backup = place.back_up(world.test.url()).unwrap();
     let (copy, _) = Copy::of(&world.test, &place, &backup).unwrap();
@@ -349,6 +350,9 @@ fn nothing_in_a_copy_acts_by_itself() {
             "sync_order ready 1"
         ]
     );
+    for row in copy.rows("SELECT compare_for, compare_after > reconciled_at AS waits FROM accounts") {
+        assert_eq!((&row["compare_for"], &row["waits"]), (&"restore".into(), &true.into()));
+    }
     assert!(copy.rows("SELECT 1 AS x FROM leases").is_empty());
     assert_eq!(copy.rows("SELECT token FROM lease_fences")[0]["token"], 1_000_005);
     assert!(copy.rows("SELECT 1 AS x FROM sessions WHERE revoked_at IS NULL").is_empty());

@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 use diesel::{PgConnection, QueryableByName, RunQueryDsl};
 use plimsoll_core_domain::StoreError;
 use plimsoll_reliability::backup::BackupError;
+use plimsoll_reliability::reconcile::Trigger;
 use plimsoll_reliability::submit::WATCH_ORDER;
 
 use super::sql::{connect, quote_text, run};
@@ -42,7 +43,8 @@ pub struct Released {
     pub dropped: u64,
 }
 
-/// Puts a copy to rest, in one transaction: streams get new epochs, so that clients ask for everything anew; leases are
+/// Puts a copy to rest, in one transaction: streams get new epochs, so that clients ask for everything anew; every account
+/// waits for a comparison with its broker before it takes entries; leases are
 /// gone and their fences beyond every token ever given; jobs are held, but those that only look, and those of the queues
 /// `recurring`, which come again by themselves and are cancelled; sessions, half-finished logins and links that change
 /// passwords are void.
@@ -56,11 +58,14 @@ pub fn put_to_rest(url: &str, recurring: &[&str]) -> Result<(), BackupError> {
         format!("ARRAY[{}]::text[]", quoted.join(", "))
     };
     let (recurring, only_look) = (list(recurring), list(&ONLY_LOOK));
+    let restored = quote_text(Trigger::Restore.as_str());
     run(
         &mut conn,
         &format!(
             "BEGIN;
              UPDATE stream_head SET epoch = gen_random_uuid();
+             UPDATE accounts SET compare_after = clock_timestamp(), compare_for = {restored}
+                 WHERE reconciled_at IS NOT NULL;
              DELETE FROM leases;
              UPDATE lease_fences SET token = token + 1000000;
              UPDATE jobs SET state = 'cancelled', finished_at = now(), lease_until = NULL, lease_owner = NULL
