@@ -102,6 +102,26 @@ macro_rules! claim_jobs {
     };
 }
 
+impl Tx<'_> {
+    /// Lets go the twin of a job that a restore holds: what is wished for now is not of the past.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub(crate) fn let_go(&mut self, job: &NewJob) -> Result<(), StoreError> {
+        let let_go = prepared(
+            "UPDATE jobs SET state = 'ready', run_at = now() WHERE kind = ? AND dedup_key = ? AND state = 'held'",
+        )
+        .bind::<Text, _>(job.kind.as_str())
+        .bind::<Nullable<Text>, _>(job.dedup_key.as_deref())
+        .execute(self.conn())
+        .store()?;
+        if let_go > 0 {
+            self.wake(job_topic(&job.queue));
+        }
+        Ok(())
+    }
+}
+
 impl JobQueue for Tx<'_> {
     fn enqueue(&mut self, job: &NewJob) -> Result<Option<JobId>, StoreError> {
         let attempts = i32::try_from(job.max_attempts)

@@ -322,7 +322,7 @@ fn nothing_in_a_copy_acts_by_itself() {
         "INSERT INTO leases (name, owner, expires_at) VALUES ('account:1', gen_random_uuid(), now() + interval '1 h'); \
          INSERT INTO lease_fences (name, token) VALUES ('account:1', 5); \
          INSERT INTO jobs (queue, kind, state, max_attempts, payload) VALUES ('upkeep', 'sweep', 'ready', 1, '{}'), \
-         ('broker', 'sync_order', 'leased', 1, '{}'), ('mail', 'send_mail', 'leased', 1, '{}'), \
+         ('broker', 'sync_order', 'leased', 1, '{}'), ('reconcile', 'reconcile', 'ready', 1, '{}'), ('mail', 'send_mail', 'leased', 1, '{}'), \
          ('mail', 'send_mail', 'done', 1, '{}'); \
          INSERT INTO jobs (queue, kind, max_attempts, payload, created_at) \
          VALUES ('mail', 'send_mail', 1, '{}', now() - interval '2 h')",
@@ -343,6 +343,7 @@ fn nothing_in_a_copy_acts_by_itself() {
     assert_eq!(
         jobs,
         [
+            "reconcile ready 1",
             "send_mail done 1",
             "send_mail held 2",
             "submit_order held 20",

@@ -49,6 +49,33 @@ fn accept_close(world: &World, close: &Close) -> OrderId {
     }
 }
 
+/// Jobs that came with a restore are held; a cancel and a halt that are wished for after it are carried out all the same.
+#[test]
+fn a_wish_is_not_lost_on_a_job_that_is_held() {
+    let world = World::new();
+    let order = world.sent(market("SPY", Side::Buy, 1));
+    world
+        .test
+        .execute(&format!("UPDATE orders SET status = 'new', broker_order_id = 'b-1' WHERE id = '{order}'"));
+    let cancel = || world.db.run_blocking(|tx| tx.wish_cancel(world.account, order, at(6))).unwrap();
+    let jobs = |state: &str| {
+        world.count(&format!("jobs WHERE kind IN ('cancel_order', 'enforce_halt') AND state = '{state}'"))
+    };
+    cancel();
+    halt(&world, HaltLevel::ReduceOnly);
+    assert_eq!(jobs("ready"), 2);
+    world.test.execute("UPDATE jobs SET state = 'held' WHERE state = 'ready'");
+    cancel();
+    halt(&world, HaltLevel::CancelOpen);
+    assert_eq!((jobs("ready"), jobs("held")), (2, 0));
+    // what is under way stays so
+    world.test.execute(
+        "UPDATE jobs SET state = 'leased', lease_until = now() + interval '1 h' WHERE state = 'ready'",
+    );
+    cancel();
+    assert_eq!(jobs("leased"), 2);
+}
+
 #[test]
 fn entries_that_were_not_sent_are_taken_back_and_exits_are_not() {
     let world = World::new();

@@ -17,9 +17,10 @@ use crate::db::errors::StoreResult;
 use crate::db::prepared::prepared;
 use crate::platform::auth::SEND_MAIL;
 use crate::platform::orders::SYNC_ORDER;
+use crate::platform::reconciliation::RECONCILE;
 
 /// These only ask the broker; they may go on.
-const ONLY_LOOK: [&str; 2] = [SYNC_ORDER, WATCH_ORDER];
+const ONLY_LOOK: [&str; 3] = [SYNC_ORDER, WATCH_ORDER, RECONCILE];
 /// A mail that waited longer says nothing any more.
 const MAIL_AGE: TimeDelta = TimeDelta::hours(1);
 

@@ -82,7 +82,10 @@ impl Tx<'_> {
             self.save_order(&before, &after, &OrderEvent::Withdrawn, now)?;
             return Ok(CancelWish::Withdrawn(Box::new(after)));
         }
-        self.enqueue(&CancelPayload::job(&before))?;
+        let job = CancelPayload::job(&before);
+        if self.enqueue(&job)?.is_none() {
+            self.let_go(&job)?;
+        }
         Ok(CancelWish::Asked(Box::new(before)))
     }
 

@@ -52,7 +52,7 @@ macro_rules! behind {
 }
 
 /// A job, before all that waits, for each account in which its user trades and that has something open or, to be flattened,
-/// held, unless one waits already. Its worker looks at the level again under the account's lock before it is done, so that
+/// held, unless one waits already; one that a restore holds is let go. Its worker looks at the level again under the account's lock before it is done, so that
 /// none is missed.
 macro_rules! insert_jobs {
     ($which:literal) => {
@@ -63,7 +63,8 @@ macro_rules! insert_jobs {
             " AND (EXISTS (SELECT FROM orders o WHERE o.account_id = a.id AND o.closed_at IS NULL \
                 AND o.source_kind <> 'external') \
               OR EXISTS (SELECT FROM positions p WHERE p.account_id = a.id AND (p.qty - p.outside_qty) * p.qty > 0 AND 'flatten' IN (a.halt_user, a.halt_global))) ORDER BY a.id \
-             ON CONFLICT (kind, dedup_key) WHERE state IN ('ready', 'leased', 'held') DO NOTHING"
+             ON CONFLICT (kind, dedup_key) WHERE state IN ('ready', 'leased', 'held') \
+             DO UPDATE SET state = 'ready', run_at = now() WHERE jobs.state = 'held'"
         )
     };
 }
